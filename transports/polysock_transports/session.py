@@ -1,0 +1,640 @@
+"""Session: the server-side life of one client across many HTTP requests, or over one WebSocket.
+
+Holds the state, the outgoing queue, the messages that wait for their handler, and the deadlines.  Knows nothing of
+Tornado, of JSON, of HTTP or of which transport it is attached to: clock, dialect, listener and scheduler are handed in.
+Next: ``transport.py`` for the other end of ``attach``, ``store.py`` for who calls ``tick``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import sys
+from collections import deque
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .clock import Clock
+from .dialects import Dialect
+from .errors import (
+    ALREADY_ATTACHED,
+    HANDLER_FAILED,
+    INTERRUPTED,
+    NORMAL,
+    OPEN_FAILED,
+    PING_TIMEOUT,
+    REFUSED,
+    SESSION_TIMEOUT,
+    SLOW_CONSUMER,
+    CloseReason,
+    ProtocolError,
+    Refused,
+    SessionClosed,
+    StateError,
+)
+from .limits import Limits
+from .prepared import PreparedMessage
+from .wire import Bye, Frame, Message
+
+if TYPE_CHECKING:
+    from .transport import Transport
+
+__all__ = ["Deadline", "Listener", "Scheduler", "Session", "State"]
+
+log = logging.getLogger("polysock.session")
+
+#: An entry of the store's heap: moment, tie-breaker, and the session (None once the entry is void).
+Deadline = list[Any]
+
+
+class State(enum.IntEnum):
+    """The numbers are those of sockjs-tornado's sessions."""
+
+    CONNECTING = 0
+    OPEN = 1
+    CLOSING = 2
+    CLOSED = 3
+
+
+_MOVES = {
+    State.CONNECTING: (State.OPEN, State.CLOSING, State.CLOSED),
+    State.OPEN: (State.CLOSING,),
+    State.CLOSING: (State.CLOSED,),
+    State.CLOSED: (),
+}
+
+
+class Listener(Protocol):
+    """What happens to a session, told to the layer above.  Each may return an awaitable."""
+
+    def on_open(self) -> Awaitable[Any] | None:
+        """The session is about to open.  Raise Refused to turn the client away."""
+
+    def on_message(self, data: str | bytes) -> Awaitable[Any] | None:
+        """One message.  The next comes when this one's awaitable is done."""
+
+    def on_close(self, reason: CloseReason) -> Awaitable[Any] | None:
+        """The session has ended: once for every session that opened, and after this nothing more."""
+
+
+class Scheduler(Protocol):
+    """The part of the store that a session knows."""
+
+    def schedule(self, session: Session, at: float) -> None: ...
+
+    def remove(self, session: Session) -> None: ...
+
+    def keep(self, task: asyncio.Future[Any]) -> None:
+        """Hold *task* until it is done (asyncio itself holds it weakly), and log what it raises."""
+
+
+class Session:
+    """One client.
+
+    ``resumable`` says whether the client may attach again (HTTP transports) or lives and dies with one connection
+    (WebSocket).  ``id`` is the client's own choice in SockJS and names nothing secret.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_close_told",
+        "_detached_at",
+        "_dialect",
+        "_drainers",
+        "_ends_at",
+        "_handler",
+        "_hello_due",
+        "_inbox",
+        "_inbox_bytes",
+        "_last_seen",
+        "_last_sent",
+        "_limits",
+        "_listener",
+        "_pinged",
+        "_queue",
+        "_queue_bytes",
+        "_refused",
+        "_room_waiters",
+        "_scheduler",
+        "_state",
+        "_transport",
+        "address",
+        "deadline",
+        "id",
+        "reason",
+        "resumable",
+    )
+
+    def __init__(
+        self,
+        session_id: str,
+        listener: Listener,
+        dialect: Dialect,
+        *,
+        scheduler: Scheduler,
+        clock: Clock,
+        limits: Limits,
+        address: str = "",
+        resumable: bool = True,
+    ) -> None:
+        self.id = session_id
+        self.address = address
+        self.resumable = resumable
+        self.reason: CloseReason | None = None
+        self.deadline: Deadline | None = None  # owned by the store
+        self._listener = listener
+        self._dialect = dialect
+        self._scheduler = scheduler
+        self._clock = clock
+        self._limits = limits
+        self._state = State.CONNECTING
+        self._transport: Transport | None = None
+        self._queue: deque[Frame] = deque()
+        self._queue_bytes = 0
+        self._drainers: list[asyncio.Future[None]] = []
+        self._inbox: deque[str | bytes] = deque()
+        self._inbox_bytes = 0
+        self._room_waiters: list[asyncio.Future[None]] = []
+        self._handler: asyncio.Future[Any] | None = None
+        self._hello_due = True
+        self._pinged = False
+        self._close_told = False
+        self._refused = False
+        now = clock.now()
+        self._last_seen = self._last_sent = self._detached_at = now
+        self._ends_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id!r} {self._state.name} {self._dialect.name}>"
+
+    # -- what anybody may ask
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def dialect(self) -> Dialect:
+        return self._dialect
+
+    @property
+    def is_open(self) -> bool:
+        return self._state is State.OPEN
+
+    @property
+    def attached(self) -> bool:
+        """Whether a receiving connection is there right now."""
+        return self._transport is not None
+
+    @property
+    def transport_name(self) -> str:
+        """Name of the attached transport, or an empty string."""
+        return self._transport.name if self._transport is not None else ""
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._queue_bytes
+
+    @property
+    def queued_messages(self) -> int:
+        return len(self._queue)
+
+    # -- opening
+
+    def open(self) -> None:
+        """Ask the listener, and open.
+
+        Raises Refused; then the session is still CONNECTING, and ``refuse`` or ``discard`` must follow.
+        """
+        try:
+            result = self._listener.on_open()
+        except Refused:
+            raise
+        except Exception:
+            log.exception("on_open failed (session %s)", self.id)
+            raise Refused(500, OPEN_FAILED.text) from None
+        if self._state is State.CONNECTING:
+            self._move(State.OPEN)
+            self._reschedule()
+        if result is not None:
+            self._run(self._finish_open(result))
+
+    def refuse(self, reason: CloseReason) -> None:
+        """Never open: whatever attaches is told goodbye and nothing else, and ``on_close`` is not called."""
+        self._refused = True
+        self._hello_due = False
+        self._drop_queue()
+        if self._state is State.CONNECTING:
+            self.reason = reason
+            self._move(State.CLOSING)
+            self._ends_at = self._clock.now() + self._limits.disconnect_delay_s
+            self._reschedule()
+
+    def discard(self) -> None:
+        """Never open, and nobody is to be told."""
+        self._refused = True
+        if self._state is not State.CLOSED:
+            self._move(State.CLOSED)
+            self._scheduler.remove(self)
+
+    async def _finish_open(self, opening: Awaitable[Any]) -> None:
+        try:
+            await opening
+        except Refused as refusal:
+            self._refused = True
+            self._end(CloseReason(REFUSED.code, refusal.text, may_return=False), deliver=False)
+        except Exception:
+            log.exception("on_open failed (session %s)", self.id)
+            self._refused = True
+            self._end(OPEN_FAILED, deliver=False)
+
+    # -- the receiving connection
+
+    def attach(self, transport: Transport) -> bool:
+        """Make *transport* the one that receives; False where another one already does.
+
+        A session that is closing says its goodbye again, on whatever comes.
+        """
+        if self._state in (State.CONNECTING, State.CLOSED):
+            raise StateError(f"attach() on a session that is {self._state.name}")
+        if self._transport is not None:
+            self.turn_away(transport, ALREADY_ATTACHED)
+            return False
+        transport.owner = self
+        self._transport = transport
+        self._last_seen = self._last_sent = self._clock.now()
+        self._pinged = False
+        if self._hello_due:
+            self._hello_due = False
+            hello = self._dialect.hello()
+            if hello:
+                transport.write(hello)
+        self._flush()
+        if self._transport is not None:
+            if self._handler is not None:
+                transport.pause()
+            self._reschedule()
+        return True
+
+    def turn_away(self, transport: Transport, reason: CloseReason) -> None:
+        """End *transport*, which this session does not want, with a goodbye of its own."""
+        frame = self._dialect.goodbye(reason)
+        if frame is not None:
+            transport.write((frame,))
+        transport.finish(reason)
+
+    def transport_ready(self, transport: Transport) -> None:
+        """The transport takes bytes again."""
+        if transport is self._transport:
+            self._flush()
+
+    def transport_ended(self, transport: Transport) -> None:
+        """We ended this response (a poll that was answered, a stream over its limit); the client comes back."""
+        if transport is not self._transport:
+            return
+        self._transport = None
+        self._detached_at = self._clock.now()
+        if self._state is State.CLOSING and not self.resumable:
+            self._close_down()
+        else:
+            self._reschedule()
+
+    def transport_lost(self, transport: Transport, reason: CloseReason | None = None) -> None:
+        """The connection broke, or the peer closed it (then *reason* is what it said)."""
+        if transport is not self._transport:
+            return
+        self._transport = None
+        self._detached_at = self._clock.now()
+        if self._state is State.CLOSING:
+            if self.resumable:
+                self._reschedule()
+            else:
+                self._close_down()
+        elif not self.resumable or self._dialect.lost_ends_session:
+            self._end(reason or INTERRUPTED)
+        else:
+            self._reschedule()
+
+    # -- sending
+
+    def send(self, message: str | bytes) -> bool:
+        """Send now, or queue; False where the session has ended.  Never waits.
+
+        Raises TypeError or ValueError only for a message that the dialect cannot carry.
+        """
+        if self._state > State.OPEN:
+            return False
+        return self._push(self._dialect.encode(message))
+
+    def send_prepared(self, message: PreparedMessage) -> bool:
+        """The same for a message that goes to many: what it costs to encode is paid once for all of them."""
+        if self._state > State.OPEN:
+            return False
+        transport = self._transport
+        if transport is not None and transport.ready and not self._queue and transport.shape is not None:
+            self._last_sent = self._clock.now()
+            transport.write_wire(message.wire(self._dialect, transport.shape))
+            return True
+        return self._push(message.fragment(self._dialect))
+
+    def _push(self, fragment: Frame) -> bool:
+        transport = self._transport
+        if transport is not None and transport.ready and not self._queue:
+            self._last_sent = self._clock.now()
+            transport.write(self._dialect.pack((fragment,)))
+            return True
+        self._queue.append(fragment)
+        self._queue_bytes += len(fragment)
+        if self._queue_bytes > self._limits.queue_max_bytes or len(self._queue) > self._limits.queue_max_messages:
+            self._drop_queue()
+            self._end(SLOW_CONSUMER, deliver=False)
+            return False
+        return True
+
+    async def drain(self) -> None:
+        """Wait until no more than ``queue_high_bytes`` wait for this client.
+
+        Raises SessionClosed where the session has ended or ends meanwhile.
+        """
+        if self._state > State.OPEN:
+            raise SessionClosed(self.reason or NORMAL)
+        if self._queue_bytes > self._limits.queue_high_bytes:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._drainers.append(waiter)
+            try:
+                await waiter
+            finally:
+                if waiter in self._drainers:
+                    self._drainers.remove(waiter)
+
+    def _flush(self) -> None:
+        transport = self._transport
+        if transport is not None and transport.ready and self._queue:
+            frames = self._dialect.pack(tuple(self._queue))
+            self._queue.clear()
+            self._queue_bytes = 0
+            self._last_sent = self._clock.now()
+            transport.write(frames)
+            for waiter in self._drainers:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._drainers.clear()
+            transport = self._transport
+        # A transport that is not ready still takes the goodbye when nothing waits before it: it is the last frame.
+        if self._state is State.CLOSING and transport is not None and not self._queue and not transport.finishing:
+            frame = self._dialect.goodbye(self.reason or NORMAL)
+            if frame is not None:
+                transport.write((frame,))
+            if self._transport is transport:
+                transport.finish(self.reason)
+
+    def _drop_queue(self) -> None:
+        self._queue.clear()
+        self._queue_bytes = 0
+
+    # -- receiving
+
+    def alive(self) -> None:
+        """The client showed a sign of life that is no message."""
+        self._last_seen = self._clock.now()
+        self._pinged = False
+
+    def receive(self, body: str | bytes, form: str = "") -> None:
+        """Take what the client sent.  Raises ProtocolError, and then nothing of *body* was taken."""
+        if self._state is not State.OPEN:
+            return
+        self.alive()
+        for signal in self._dialect.decode(body, form, self._limits):
+            kind = type(signal)
+            if kind is Message:
+                self._accept(signal.data)  # type: ignore[union-attr]  # the line above says which it is
+            elif kind is Bye:
+                self._end(CloseReason(signal.code, signal.text, may_return=False))  # type: ignore[union-attr]
+            if self._state is not State.OPEN:
+                return
+
+    def _accept(self, data: str | bytes) -> None:
+        if self._handler is None and not self._inbox:
+            self._handle(data)
+        else:
+            self._inbox.append(data)
+            self._inbox_bytes += len(data)
+
+    @property
+    def inbox_full(self) -> bool:
+        """Whether a sender should wait (see ``room``): handlers are that far behind."""
+        limits = self._limits
+        return len(self._inbox) >= limits.max_inbox_messages or self._inbox_bytes >= limits.max_inbox_bytes
+
+    def check_inbox(self) -> None:
+        """Raise ProtocolError (503) where one more payload would be too much to hold."""
+        limits = self._limits
+        if (
+            len(self._room_waiters) >= limits.max_waiting_sends
+            or len(self._inbox) >= 2 * limits.max_inbox_messages
+            or self._inbox_bytes >= 2 * limits.max_inbox_bytes
+        ):
+            raise ProtocolError("Too many messages wait for their handler; send again later.", status=503)
+
+    async def room(self) -> None:
+        """Wait until ``inbox_full`` is over, or the session is."""
+        while self.inbox_full and self._state is State.OPEN:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._room_waiters.append(waiter)
+            await waiter
+
+    def _handle(self, data: str | bytes) -> None:
+        try:
+            result = self._listener.on_message(data)
+        except Exception:
+            self._handler_failed()
+            return
+        if result is not None:
+            self._run(result)
+
+    def _run(self, result: Awaitable[Any]) -> None:
+        """Let a handler finish before anything else of this client is handled."""
+        self._handler = asyncio.ensure_future(result)
+        self._handler.add_done_callback(self._handler_done)
+        if self._transport is not None:
+            self._transport.pause()
+
+    def _handler_done(self, handler: asyncio.Future[Any]) -> None:
+        self._handler = None
+        if not handler.cancelled() and handler.exception() is not None:
+            self._handler_failed(handler.exception())
+        while self._inbox and self._handler is None:
+            data = self._inbox.popleft()
+            self._inbox_bytes -= len(data)
+            self._handle(data)
+        if not self.inbox_full or self._state is not State.OPEN:
+            self._wake_senders()
+        if self._handler is None:
+            # While reading was paused the client could not show that it lives: its time starts again.
+            self.alive()
+            if self._transport is not None:
+                self._transport.resume()
+            if self._state >= State.CLOSING:
+                self._tell_close()
+
+    def _wake_senders(self) -> None:
+        for waiter in self._room_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._room_waiters.clear()
+
+    def _handler_failed(self, error: BaseException | None = None) -> None:
+        error = error or sys.exc_info()[1]
+        if isinstance(error, SessionClosed) and self._state >= State.CLOSING:
+            log.debug("a handler of session %s was waiting when it ended", self.id)  # drain() told it so
+        else:
+            log.error("a message handler failed (session %s)", self.id, exc_info=error)
+        self._drop_inbox()
+        self._end(HANDLER_FAILED, deliver=False)
+
+    def _drop_inbox(self) -> None:
+        self._inbox.clear()
+        self._inbox_bytes = 0
+
+    # -- ending
+
+    def close(self, reason: CloseReason = NORMAL) -> None:
+        """End the session from this side; what is queued is still sent.  A second call changes nothing."""
+        self._end(reason, deliver=False)
+
+    def peer_closed(self, reason: CloseReason) -> None:
+        """The client said goodbye."""
+        self._end(reason)
+
+    def _end(self, reason: CloseReason, *, deliver: bool = True) -> None:
+        """Leave OPEN.  With *deliver*, messages that were accepted are handled before ``on_close``."""
+        if self._state is State.CONNECTING:
+            # close() inside on_open: the client still sees the session open, and then its end.
+            self._move(State.OPEN)
+        elif self._state is not State.OPEN:
+            return
+        self.reason = reason
+        self._move(State.CLOSING)
+        now = self._clock.now()
+        for drainer in self._drainers:
+            if not drainer.done():
+                drainer.set_exception(SessionClosed(reason))
+        self._drainers.clear()
+        delay = self._limits.disconnect_delay_s if self.resumable else self._limits.close_timeout_s
+        self._ends_at = now + delay
+        if not deliver:
+            self._drop_inbox()
+        self._wake_senders()
+        self._flush()
+        if not self.resumable and self._transport is None and not self._hello_due:
+            self._close_down()
+        else:
+            self._reschedule()
+        if not deliver or (self._handler is None and not self._inbox):
+            self._tell_close()
+
+    def _tell_close(self) -> None:
+        if self._close_told:
+            return
+        self._close_told = True
+        self._drop_inbox()
+        if self._refused:
+            return  # it never opened, so there is nothing to close
+        assert self.reason is not None
+        try:
+            result = self._listener.on_close(self.reason)
+        except Exception:
+            log.exception("on_close failed (session %s)", self.id)
+            return
+        if result is not None:
+            self._scheduler.keep(asyncio.ensure_future(result))
+
+    def _close_down(self) -> None:
+        """CLOSING is over: nobody will ask again."""
+        if self._state is not State.CLOSING:
+            return
+        if not self._close_told and (self._handler is not None or self._inbox):
+            # Handlers of a client that has left may still run; the sweep ends the wait.
+            self._reschedule()
+            return
+        self._move(State.CLOSED)
+        self._drop_queue()
+        self._scheduler.remove(self)
+
+    # -- deadlines
+
+    def tick(self, now: float) -> None:
+        """Do whatever is due at *now*; the store's sweep calls this."""
+        if self._state is State.OPEN:
+            if self._transport is None:
+                if now - self._detached_at >= self._limits.disconnect_delay_s:
+                    self._end(SESSION_TIMEOUT)
+                    if self._handler is None:
+                        self._ends_at = now  # the client had its time
+            else:
+                self._check_connection(self._transport, now)
+        if self._state is State.CLOSING and now >= self._ends_at:
+            transport = self._transport
+            if transport is not None:
+                self._transport = None
+                transport.abort()
+            self._tell_close()
+            self._close_down()
+        if self._state is not State.CLOSED:
+            self._reschedule()
+
+    def _check_connection(self, transport: Transport, now: float) -> None:
+        limits = self._limits
+        if self._handler is not None and transport.answers_ping:
+            # Reading is paused, so an answer could not be seen.
+            self._last_seen = now
+        silent = now - self._last_seen
+        if transport.answers_ping:
+            if silent >= limits.heartbeat_delay_s + limits.heartbeat_timeout_s:
+                self._transport = None
+                self._detached_at = now
+                transport.abort()
+                self._end(PING_TIMEOUT)
+                return
+            if silent >= limits.heartbeat_delay_s and not self._pinged:
+                self._pinged = True
+                transport.ping()
+        if now - self._last_sent >= limits.heartbeat_delay_s:
+            frame = self._dialect.heartbeat()
+            self._last_sent = now
+            if frame is not None and transport.ready:
+                transport.write((frame,))
+        if not transport.answers_ping and silent >= self._recycle_after() and self._transport is transport:
+            # This client can answer nothing on this connection.  Ending the response makes it come back, which
+            # shows that it lives; who does not come back is gone within the disconnect delay.
+            transport.finish(None)
+
+    def _recycle_after(self) -> float:
+        limits = self._limits
+        whole = limits.heartbeat_delay_s + limits.heartbeat_timeout_s
+        return max(limits.heartbeat_delay_s, whole - limits.disconnect_delay_s)
+
+    def _next_deadline(self) -> float:
+        limits = self._limits
+        if self._state is State.CLOSING:
+            return self._ends_at
+        transport = self._transport
+        if transport is None:
+            return self._detached_at + limits.disconnect_delay_s
+        if not transport.answers_ping:
+            seen = self._last_seen + self._recycle_after()
+        elif self._pinged:
+            seen = self._last_seen + limits.heartbeat_delay_s + limits.heartbeat_timeout_s
+        else:
+            seen = self._last_seen + limits.heartbeat_delay_s
+        return min(seen, self._last_sent + limits.heartbeat_delay_s)
+
+    def _reschedule(self) -> None:
+        self._scheduler.schedule(self, self._next_deadline())
+
+    def _move(self, state: State) -> None:
+        if state not in _MOVES[self._state]:
+            raise StateError(f"a session cannot go from {self._state.name} to {state.name}")
+        log.debug("session %s: %s -> %s (%s)", self.id, self._state.name, state.name, self.reason)
+        self._state = state
