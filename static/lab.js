@@ -1017,7 +1017,8 @@
     if (!run) {
       verdict = 'Nothing has been tested yet.';
     } else if (works === run) {
-      verdict = run === 1 ? 'The transport that was tested works.' : 'All ' + run + ' transports work in this browser.';
+      verdict = run === rows.length ? 'All ' + run + ' transports work in this browser.' :
+        run === 1 ? 'The one transport that was tested works.' : 'All ' + run + ' transports that were tested work.';
     } else if (!works) {
       verdict = 'None of the ' + run + ' transports tested works here.';
     } else {

@@ -30,7 +30,8 @@ pytest_plugins = ["support.interop"]
 
 HERE = Path(__file__).resolve().parent
 NODE_CLIENT = HERE / "interop" / "websocket_client.js"
-PYWEBSOCKET3_CLIENT = HERE / "interop" / ".peers" / "echo_client.py"
+PEERS = HERE / "interop" / ".peers"
+PYWEBSOCKET3 = PEERS / "pywebsocket3-4.0.2"
 SECONDS = 20.0
 
 TEXTS = ["hello", "", "gr\u00fc\u00df \u20ac \U0001f600 \u2028 \ufffe\uffff", "x" * 100_000]
@@ -224,14 +225,20 @@ class TestPywebsocket3:
 
     def run(self, ws_url: str, path: str, *options: str) -> subprocess.CompletedProcess[str]:
         client = need(
-            PYWEBSOCKET3_CLIENT, "pywebsocket3's example client", "python tests/interop/fetch_pywebsocket3.py"
+            PYWEBSOCKET3 / "example" / "echo_client.py",
+            "pywebsocket3's example client",
+            "make test, or python tests/interop/fetch_pywebsocket3.py",
         )
         where = urlsplit(ws_url)
         origin = f"http://{where.netloc}"
         command = [sys.executable, client, "-s", where.hostname, "-p", str(where.port), "-o", origin, "-r", path]
         return subprocess.run(
             [*command, *options],
-            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(map(str, (PYWEBSOCKET3, PEERS / "libraries"))),
+                "PYTHONIOENCODING": "utf-8",
+            },
             capture_output=True,
             encoding="utf-8",
             timeout=SECONDS,

@@ -25,19 +25,31 @@ from polysock_transports import (
     StateError,
 )
 
+from .acks import AckTimeout, CallResult
 from .connection import Connection
+from .handshake import ConnectionRefused, Handshake
 from .router import SockJSRouter
+from .server import Server
+from .settings import SettingError
+from .sockets import Socket
 
 __all__ = [
+    "AckTimeout",
+    "CallResult",
     "CloseReason",
     "Connection",
     "ConnectionInfo",
+    "ConnectionRefused",
+    "Handshake",
     "Limits",
     "PolysockError",
     "ProtocolError",
     "Refused",
+    "Server",
     "SessionClosed",
+    "SettingError",
     "SockJSRouter",
+    "Socket",
     "StateError",
     "__version__",
 ]

@@ -21,6 +21,7 @@ from polysock_transports.errors import GO_AWAY, REFUSED
 from polysock_transports.prepared import PreparedMessage
 from polysock_transports.session import Session, State
 
+from .membership import Membership
 from .sockjs_contract import SockJSConnection
 
 if TYPE_CHECKING:
@@ -81,6 +82,20 @@ class Connection(SockJSConnection):
         """
         await self.session.core.drain()
 
+    def join(self, room: str) -> None:
+        """Be in *room* of the Server given to the router: what is emitted to it comes as a JSON array of text,
+        ``["event", arg, ...]``.  Raises StateError without such a Server."""
+        self.session.membership.join(room)
+
+    def leave(self, room: str) -> None:
+        """Leave *room*; leaving one that one is not in changes nothing."""
+        self.session.membership.leave(room)
+
+    @property
+    def rooms(self) -> tuple[str, ...]:
+        """The rooms this connection is in."""
+        return self.session.membership.rooms
+
     @property
     def is_closed(self) -> bool:
         """Whether the session has ended."""
@@ -105,6 +120,7 @@ class ConnectionSession:
         self.conn_info = info
         self.session_id = session_id
         self.core: Session = None  # type: ignore[assignment]  # bind() follows at once
+        self.membership: Membership = None  # type: ignore[assignment]  # the same
         self.subprotocol: str | None = None
         """The raw WebSocket's subprotocol, where one was selected."""
         self.conn: Any = server.get_connection_class()(self)
@@ -165,6 +181,7 @@ class ConnectionSession:
 
     def bind(self, session: Session) -> None:
         self.core = session
+        self.membership = Membership(self.server.hub_server, session)
 
     def select_subprotocol(self, offered: list[str]) -> str | None:
         select = getattr(self.conn, "select_subprotocol", None)  # a bare SockJSConnection has none
@@ -196,6 +213,7 @@ class ConnectionSession:
         return result if result is not None and inspect.isawaitable(result) else None
 
     def on_close(self, reason: CloseReason) -> Awaitable[Any] | None:
+        self.membership.end()
         result = self.conn.on_close()
         return result if result is not None and inspect.isawaitable(result) else None
 

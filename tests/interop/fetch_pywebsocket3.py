@@ -1,7 +1,7 @@
-"""Fetches pywebsocket3's example client, which is in its source release on PyPI but is not installed with the package.
+"""Fetches pywebsocket3 with its example client, which its source release on PyPI holds but no installed package.
 
-Run it once after the packages of the tests are installed; tests/test_websocket_clients.py then runs the client as a
-program. It goes into .peers/ beside this file, which git ignores.
+`make test` runs this once; tests/test_websocket_clients.py then runs the client as a program of its own. All of it goes
+into .peers/ beside this file, which git ignores.
 """
 
 from __future__ import annotations
@@ -10,28 +10,26 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
-CLIENT = Path(__file__).resolve().parent / ".peers" / "echo_client.py"
+PEERS = Path(__file__).resolve().parent / ".peers"
+RELEASE = "pywebsocket3-4.0.2"
+#: The one library that pywebsocket3 imports.
+LIBRARY = "six==1.17.0"
 
 
 def fetch() -> None:
-    if CLIENT.exists():
-        return
-    # The same release as the package, whose inner parts the example uses.
-    release = version("pywebsocket3")
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    PEERS.mkdir(exist_ok=True)
+    (PEERS / ".gitignore").write_text("*\n", encoding="utf-8")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     with tempfile.TemporaryDirectory() as folder:
-        wanted = ["--no-deps", "--no-binary", ":all:", "--dest", folder, f"pywebsocket3=={release}"]
-        subprocess.run([*pip, *wanted], check=True)
-        with tarfile.open(Path(folder) / f"pywebsocket3-{release}.tar.gz") as archive:
-            source = archive.extractfile(f"pywebsocket3-{release}/example/{CLIENT.name}")
-            assert source
-            program = source.read()
-    CLIENT.parent.mkdir(exist_ok=True)
-    (CLIENT.parent / ".gitignore").write_text("*\n", encoding="utf-8")
-    CLIENT.write_bytes(program)
+        wanted = ["--no-deps", "--no-binary", ":all:", "--dest", folder, RELEASE.replace("-", "==")]
+        subprocess.run([*pip, "download", *wanted], check=True)
+        with tarfile.open(Path(folder) / f"{RELEASE}.tar.gz") as archive:
+            # The filter keeps members from leaving the folder; the earliest 3.10 and 3.11 do not have it.
+            safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            archive.extractall(PEERS, **safely)
+    subprocess.run([*pip, "install", "--upgrade", "--target", str(PEERS / "libraries"), LIBRARY], check=True)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,8 @@ _WEBSOCKETS: dict[str, type[WebSocket]] = {"websocket": WebSocket, "rawwebsocket
 # What scripts of another origin read; script elements and frames need no CORS.
 _CORS_ROUTES = frozenset(("xhr", "xhr_streaming", "xhr_send", "eventsource", "info"))
 _FRAMED_ROUTES = frozenset(("htmlfile", "iframe"))
+# What says nothing and does nothing: a link from another site may lead there.
+_PAGES_FOR_ALL = frozenset(("greeting", "script"))
 _TEXT = ("Content-Type", "text/plain; charset=UTF-8")
 # RFC 6265 section 4.1.1, without the quotes around: what may be sent back as it came.
 _COOKIE_VALUE = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{1,256}\Z")
@@ -166,7 +168,9 @@ class GatewayHandler(RequestHandler):
             return
         if self._is_disabled(route):
             self._route = None
-        elif not gateway.origins.judge(request.headers, request.protocol, request.host):
+        elif route.page not in _PAGES_FOR_ALL and not gateway.origins.judge(
+            request.headers, request.protocol, request.host
+        ):
             log.info("refused %s %s: origin not allowed", request.method, self._name())
             self._route = Refusal(403, _ORIGIN_REFUSED)
         elif route.kind == "send":
@@ -279,6 +283,8 @@ class GatewayHandler(RequestHandler):
     def _done(self, status: int) -> None:
         self.set_status(status or 499)
         self.application.log_request(self)
+        # As Tornado's own finish() does: its modules point back at this handler, a reference cycle for each request.
+        self.ui = None  # type: ignore[assignment]
 
     def on_connection_close(self) -> None:
         if self._exchange is not None:
@@ -484,6 +490,8 @@ class GatewayHandler(RequestHandler):
             offered = offered_subprotocols(headers.get("Sec-WebSocket-Protocol")) if raw else []
             if offered:
                 subprotocol = listener.select_subprotocol(offered)
+                if subprotocol is not None and subprotocol not in offered:
+                    raise StateError(f"select_subprotocol chose {subprotocol!r}, which the client did not offer")
         except Refused as error:
             self._refused(error)
             return

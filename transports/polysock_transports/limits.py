@@ -75,6 +75,8 @@ class Limits:
             # bool is an int to Python, and never a size or a delay.
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise TypeError(f"{field.name} must be a number, not {type(value).__name__}")
+            if isinstance(value, float) and not field.name.endswith("_s"):
+                raise TypeError(f"{field.name} must be a whole number, not {value!r}")
             if value != value or value <= 0:
                 raise ValueError(f"{field.name} must be greater than zero, not {value!r}")
 

@@ -109,7 +109,7 @@ class OriginPolicy:
         return origin[2] == (here[2] if here[2] is not None else _DEFAULT_PORTS.get(origin[0]))
 
     def _allows(self, origin: str, scheme: str, host: str) -> bool:
-        if self.any:
+        if self.any or origin == f"{scheme}://{host}":
             return True
         if origin == "null":
             return self._null

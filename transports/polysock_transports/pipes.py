@@ -69,16 +69,19 @@ class Pipe(ABC):
 
 
 class _Outflow:
-    """Writes to an IOStream and knows how much of it is stuck."""
+    """Writes to an IOStream and knows how much of it is stuck.
 
-    __slots__ = ("_drained", "backlog", "stream")
+    Keeps nothing of its owner: every request would leave a reference cycle behind for the garbage collector.
+    """
 
-    def __init__(self, stream: IOStream, drained: Callable[[], None]) -> None:
+    __slots__ = ("backlog", "stream")
+
+    def __init__(self, stream: IOStream) -> None:
         self.stream = stream
         self.backlog = 0
-        self._drained = drained
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, drained: Callable[[], None]) -> None:
+        """Write *data*; where some of it is stuck, *drained* is called once nothing is."""
         stream = self.stream
         try:
             future = stream.write(data)
@@ -86,14 +89,14 @@ class _Outflow:
             return
         if stream.writing():
             self.backlog += len(data)
-            future.add_done_callback(partial(self._written, len(data)))
+            future.add_done_callback(partial(self._written, len(data), drained))
 
-    def _written(self, size: int, future: Future[None]) -> None:
+    def _written(self, size: int, drained: Callable[[], None], future: Future[None]) -> None:
         if future.cancelled() or future.exception() is not None:
             return
         self.backlog -= size
         if not self.backlog:
-            self._drained()
+            drained()
 
     def after_all(self, callback: Callable[[], None]) -> None:
         """Call *callback* once everything is written; never where the connection breaks before."""
@@ -118,7 +121,7 @@ class IOStreamPipe(Pipe):
     def __init__(self, stream: IOStream, *, read_chunk_bytes: int) -> None:
         self._stream = stream
         self._chunk = read_chunk_bytes
-        self._out = _Outflow(stream, self._drained)
+        self._out = _Outflow(stream)
         self._reading = False
         self._paused = False
         self._closing = False
@@ -134,7 +137,7 @@ class IOStreamPipe(Pipe):
 
     def write(self, data: bytes) -> None:
         if not self._closing:
-            self._out.write(data)
+            self._out.write(data, self._drained)
 
     def pause(self) -> None:
         self._paused = True
@@ -216,7 +219,7 @@ class Exchange(ABC):
 
     def __init__(self, stream: IOStream, on_done: Callable[[int], None]) -> None:
         """*on_done* gets the status when the answer is complete or the client gone."""
-        self._out = _Outflow(stream, self._drained)
+        self._out = _Outflow(stream)
         self._on_done: Callable[[int], None] | None = on_done
         self._status = 0
 
@@ -281,30 +284,32 @@ class KeepAliveExchange(Exchange):
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         self._status = status
-        head = response_head(status, (*_with_length(status, headers, body), *self._close))
-        connection = self._connection
-        if not connection.stream.closed():
-            # write() without write_headers() takes a ready-made head, as its documentation says.
-            connection.write(head + body)
-            connection.finish()
-        self._done()
+        self._last(response_head(status, (*_with_length(status, headers, body), *self._close)) + body)
 
     def start(self, status: int, headers: Headers, first: bytes) -> None:
         self._status = status
         head = response_head(status, (*headers, ("Transfer-Encoding", "chunked"), *self._close))
         if not self._out.stream.closed():
             self._out.stream.set_nodelay(True)
-        self._out.write(head + chunk(first) if first else head)
+        self._out.write(head + chunk(first) if first else head, self._drained)
 
     def write(self, data: bytes) -> None:
-        self._out.write(chunk(data))
+        self._out.write(chunk(data), self._drained)
 
     def finish(self) -> None:
+        self._last(LAST_CHUNK)
+
+    def _last(self, data: bytes) -> None:
+        """The end of the answer: give the connection back to Tornado, which reads the next request from it."""
         connection = self._connection
-        if not connection.stream.closed():
-            connection.write(LAST_CHUNK)
-            connection.finish()
+        stream = connection.stream
         self.owner = None
+        self._out.write(data, self._drained)
+        if not stream.closed():
+            if stream.writing():
+                # finish() waits for the last write() of the connection itself, and this one ends when all others have.
+                connection.write(b"")
+            connection.finish()
         self._done()
 
     def abort(self) -> None:
@@ -322,17 +327,18 @@ class ClosingExchange(Exchange):
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         self._status = status
-        self._out.write(response_head(status, (*_with_length(status, headers, body), ("Connection", "close"))) + body)
+        head = response_head(status, (*_with_length(status, headers, body), ("Connection", "close")))
+        self._out.write(head + body, self._drained)
         self._end()
 
     def start(self, status: int, headers: Headers, first: bytes) -> None:
         self._status = status
         if not self._out.stream.closed():
             self._out.stream.set_nodelay(True)
-        self._out.write(response_head(status, (*headers, ("Connection", "close"))) + first)
+        self._out.write(response_head(status, (*headers, ("Connection", "close"))) + first, self._drained)
 
     def write(self, data: bytes) -> None:
-        self._out.write(data)
+        self._out.write(data, self._drained)
 
     def finish(self) -> None:
         self._end()

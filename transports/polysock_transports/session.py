@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import math
 import sys
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .clock import Clock
@@ -40,7 +41,7 @@ from .wire import Bye, Frame, Message
 if TYPE_CHECKING:
     from .transport import Transport
 
-__all__ = ["Deadline", "Listener", "Scheduler", "Session", "State"]
+__all__ = ["Deadline", "Listener", "ReadingAhead", "Scheduler", "Session", "State"]
 
 log = logging.getLogger("polysock.session")
 
@@ -78,6 +79,19 @@ class Listener(Protocol):
         """The session has ended: once for every session that opened, and after this nothing more."""
 
 
+class ReadingAhead(Listener, Protocol):
+    """A listener that looks at every message as it comes, while a handler is still busy with an earlier one.
+
+    Answers that a handler waits for could never arrive otherwise.  Reading stops only where too much waits.
+    """
+
+    def arrive(self, data: str | bytes) -> Any:
+        """What of *data* is to be handled in turn (handed to ``on_message``), or None for nothing."""
+
+    def on_alarm(self) -> None:
+        """The moment that ``Session.set_alarm`` named has come."""
+
+
 class Scheduler(Protocol):
     """The part of the store that a session knows."""
 
@@ -97,6 +111,8 @@ class Session:
     """
 
     __slots__ = (
+        "_alarm_at",
+        "_arrive",
         "_clock",
         "_close_told",
         "_detached_at",
@@ -118,6 +134,7 @@ class Session:
         "_room_waiters",
         "_scheduler",
         "_state",
+        "_tell_by",
         "_transport",
         "address",
         "deadline",
@@ -144,6 +161,8 @@ class Session:
         self.reason: CloseReason | None = None
         self.deadline: Deadline | None = None  # owned by the store
         self._listener = listener
+        self._arrive = getattr(listener, "arrive", None)
+        self._alarm_at: float | None = None
         self._dialect = dialect
         self._scheduler = scheduler
         self._clock = clock
@@ -153,7 +172,7 @@ class Session:
         self._queue: deque[Frame] = deque()
         self._queue_bytes = 0
         self._drainers: list[asyncio.Future[None]] = []
-        self._inbox: deque[str | bytes] = deque()
+        self._inbox: deque[tuple[Any, int]] = deque()  # (what on_message gets, its size)
         self._inbox_bytes = 0
         self._room_waiters: list[asyncio.Future[None]] = []
         self._handler: asyncio.Future[Any] | None = None
@@ -164,6 +183,7 @@ class Session:
         now = clock.now()
         self._last_seen = self._last_sent = self._detached_at = now
         self._ends_at = 0.0
+        self._tell_by = math.inf
 
     def __repr__(self) -> str:
         return f"<Session {self.id!r} {self._state.name} {self._dialect.name}>"
@@ -272,7 +292,7 @@ class Session:
                 transport.write(hello)
         self._flush()
         if self._transport is not None:
-            if self._handler is not None:
+            if self._reading_paused:
                 transport.pause()
             self._reschedule()
         return True
@@ -337,6 +357,15 @@ class Session:
             transport.write_wire(message.wire(self._dialect, transport.shape))
             return True
         return self._push(message.fragment(self._dialect))
+
+    def send_volatile(self, messages: Sequence[PreparedMessage]) -> bool:
+        """Send *messages* where the client can take them this moment; else drop them and return False."""
+        transport = self._transport
+        if self._state is not State.OPEN or transport is None or not transport.ready or self._queue:
+            return False
+        for message in messages:
+            self.send_prepared(message)
+        return True
 
     def _push(self, fragment: Frame) -> bool:
         transport = self._transport
@@ -415,11 +444,23 @@ class Session:
                 return
 
     def _accept(self, data: str | bytes) -> None:
+        size = len(data)
+        job: Any = data
+        if self._arrive is not None:
+            job = self._arrive(data)
+            if job is None:
+                return
         if self._handler is None and not self._inbox:
-            self._handle(data)
+            self._handle(job)
         else:
-            self._inbox.append(data)
-            self._inbox_bytes += len(data)
+            self._inbox.append((job, size))
+            self._inbox_bytes += size
+            if self._transport is not None and self._reading_paused:
+                self._transport.pause()
+
+    @property
+    def _reading_paused(self) -> bool:
+        return self._handler is not None and (self._arrive is None or self.inbox_full)
 
     @property
     def inbox_full(self) -> bool:
@@ -444,9 +485,9 @@ class Session:
             self._room_waiters.append(waiter)
             await waiter
 
-    def _handle(self, data: str | bytes) -> None:
+    def _handle(self, job: Any) -> None:
         try:
-            result = self._listener.on_message(data)
+            result = self._listener.on_message(job)
         except Exception:
             self._handler_failed()
             return
@@ -457,26 +498,27 @@ class Session:
         """Let a handler finish before anything else of this client is handled."""
         self._handler = asyncio.ensure_future(result)
         self._handler.add_done_callback(self._handler_done)
-        if self._transport is not None:
+        if self._transport is not None and self._reading_paused:
             self._transport.pause()
 
     def _handler_done(self, handler: asyncio.Future[Any]) -> None:
+        was_paused = self._reading_paused
         self._handler = None
         if not handler.cancelled() and handler.exception() is not None:
             self._handler_failed(handler.exception())
         while self._inbox and self._handler is None:
-            data = self._inbox.popleft()
-            self._inbox_bytes -= len(data)
-            self._handle(data)
+            job, size = self._inbox.popleft()
+            self._inbox_bytes -= size
+            self._handle(job)
         if not self.inbox_full or self._state is not State.OPEN:
             self._wake_senders()
-        if self._handler is None:
+        if was_paused and not self._reading_paused:
             # While reading was paused the client could not show that it lives: its time starts again.
             self.alive()
             if self._transport is not None:
                 self._transport.resume()
-            if self._state >= State.CLOSING:
-                self._tell_close()
+        if self._handler is None and self._state >= State.CLOSING:
+            self._tell_close()
 
     def _wake_senders(self) -> None:
         for waiter in self._room_waiters:
@@ -523,6 +565,7 @@ class Session:
         self._drainers.clear()
         delay = self._limits.disconnect_delay_s if self.resumable else self._limits.close_timeout_s
         self._ends_at = now + delay
+        self._tell_by = now + self._limits.close_timeout_s
         if not deliver:
             self._drop_inbox()
         self._wake_senders()
@@ -564,8 +607,17 @@ class Session:
 
     # -- deadlines
 
+    def set_alarm(self, delay_s: float | None) -> None:
+        """Have the listener's ``on_alarm`` called in *delay_s* seconds, if the session is still open (None: never)."""
+        self._alarm_at = None if delay_s is None else self._clock.now() + delay_s
+        if self._state <= State.OPEN:
+            self._reschedule()
+
     def tick(self, now: float) -> None:
         """Do whatever is due at *now*; the store's sweep calls this."""
+        if self._state is State.OPEN and self._alarm_at is not None and now >= self._alarm_at:
+            self._alarm_at = None
+            self._listener.on_alarm()  # type: ignore[attr-defined]  # who sets an alarm has one
         if self._state is State.OPEN:
             if self._transport is None:
                 if now - self._detached_at >= self._limits.disconnect_delay_s:
@@ -574,6 +626,8 @@ class Session:
                         self._ends_at = now  # the client had its time
             else:
                 self._check_connection(self._transport, now)
+        if self._state is State.CLOSING and now >= self._tell_by:
+            self._tell_close()
         if self._state is State.CLOSING and now >= self._ends_at:
             transport = self._transport
             if transport is not None:
@@ -586,8 +640,8 @@ class Session:
 
     def _check_connection(self, transport: Transport, now: float) -> None:
         limits = self._limits
-        if self._handler is not None and transport.answers_ping:
-            # Reading is paused, so an answer could not be seen.
+        if transport.answers_ping and self._reading_paused:
+            # An answer could not be seen.
             self._last_seen = now
         silent = now - self._last_seen
         if transport.answers_ping:
@@ -618,17 +672,19 @@ class Session:
     def _next_deadline(self) -> float:
         limits = self._limits
         if self._state is State.CLOSING:
-            return self._ends_at
+            return self._ends_at if self._close_told else min(self._ends_at, self._tell_by)
         transport = self._transport
         if transport is None:
-            return self._detached_at + limits.disconnect_delay_s
-        if not transport.answers_ping:
-            seen = self._last_seen + self._recycle_after()
-        elif self._pinged:
-            seen = self._last_seen + limits.heartbeat_delay_s + limits.heartbeat_timeout_s
+            due = self._detached_at + limits.disconnect_delay_s
         else:
-            seen = self._last_seen + limits.heartbeat_delay_s
-        return min(seen, self._last_sent + limits.heartbeat_delay_s)
+            if not transport.answers_ping:
+                seen = self._last_seen + self._recycle_after()
+            elif self._pinged:
+                seen = self._last_seen + limits.heartbeat_delay_s + limits.heartbeat_timeout_s
+            else:
+                seen = self._last_seen + limits.heartbeat_delay_s
+            due = min(seen, self._last_sent + limits.heartbeat_delay_s)
+        return due if self._alarm_at is None else min(due, self._alarm_at)
 
     def _reschedule(self) -> None:
         self._scheduler.schedule(self, self._next_deadline())

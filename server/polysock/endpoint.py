@@ -1,0 +1,82 @@
+"""One SockJS endpoint from its settings: the gateway, the pages and the URL specs."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from polysock_transports.addresses import TrustedProxies
+from polysock_transports.clock import Clock
+from polysock_transports.dialects.sockjs import SOCKJS, URL_PATTERN
+from polysock_transports.gateway import Gateway, ListenerFactory
+from polysock_transports.origins import OriginPolicy
+from polysock_transports.pages import Answer, SockJSPages
+from polysock_transports.permessage_deflate import DeflateOptions
+
+from .settings import SettingError, Settings
+
+__all__ = ["SockJSEndpoint", "origin_policy"]
+
+log = logging.getLogger("polysock")
+
+
+def origin_policy(settings: Settings, where: str) -> OriginPolicy:
+    """The origin rule that *settings* name.  Raises SettingError."""
+    try:
+        policy = OriginPolicy(
+            settings.origins,
+            allow_credentials=settings.allow_credentials,
+            unknown=settings.origin_unknown,  # type: ignore[arg-type]  # checked there
+        )
+    except ValueError as error:
+        raise SettingError(str(error)) from error
+    if policy.any and settings.allow_credentials:
+        log.warning(
+            "%s: origins='*' with allow_credentials lets any web page act with its visitor's cookies here", where
+        )
+    return policy
+
+
+class SockJSEndpoint:
+    """What is mounted at one prefix."""
+
+    def __init__(self, prefix: str, settings: Settings, listener: ListenerFactory, clock: Clock) -> None:
+        """Raises SettingError, and OSError where ``sockjs_file`` cannot be read."""
+        self.prefix = prefix.rstrip("/")
+        try:
+            proxies = TrustedProxies(settings.trusted_proxies)
+        except ValueError as error:
+            raise SettingError(str(error)) from error
+        compression = settings.compression
+        self.gateway = Gateway(
+            dialect=SOCKJS,
+            listener=listener,
+            mount=re.compile(self.prefix),
+            page=self._page,
+            limits=settings.limits,
+            clock=clock,
+            origins=origin_policy(settings, self.prefix or "/"),
+            proxies=proxies,
+            disabled=frozenset(settings.disabled_transports),
+            session_cookie=settings.jsessionid,
+            verify_address=settings.verify_ip,
+            compression=DeflateOptions() if compression is True else compression or None,
+            base_handler=settings.base_handler,
+        )
+        self._pages = SockJSPages(
+            websocket="websocket" not in self.gateway.disabled,
+            cookie_needed=settings.jsessionid,
+            script_url=settings.sockjs_url,
+            script=SockJSPages.read_script(settings.sockjs_file) if settings.sockjs_file is not None else None,
+            frame_headers=self.gateway.frame_headers,
+        )
+
+    def _page(self, page: str, mount: str, headers: Mapping[str, str]) -> Answer:
+        return self._pages.answer(page, mount, headers)
+
+    @property
+    def urls(self) -> list[tuple[str, type, dict[str, Any]]]:
+        """URL specs for ``tornado.web.Application``."""
+        return [(self.prefix + URL_PATTERN, self.gateway.handler_class(), {"gateway": self.gateway})]

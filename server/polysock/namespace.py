@@ -1,0 +1,164 @@
+"""Namespace: sockets that share a path; everything in it touches only it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .acks import CallResult
+from .handlers import EventHandlers, Handler
+from .hub import EVERYONE, Hub
+from .sockets import Broadcast, Socket
+
+if TYPE_CHECKING:
+    from .server import Server
+
+__all__ = ["Manager", "Namespace", "NamespacePattern"]
+
+
+class _Guarded(EventHandlers):
+    """Who may come in, and what is asked before an event is handled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.middleware: list[Handler] = []
+        self.event_middleware: list[Handler] = []
+        self.authorize: Handler | None = None
+
+    def use(self, middleware: Handler) -> Handler:
+        """Call ``middleware(socket)`` for each client that asks for the namespace; a decorator too.
+
+        It may be ``async def``, and refuses by raising ``ConnectionRefused`` or by returning False.
+        """
+        self.middleware.append(middleware)
+        return middleware
+
+    def use_event(self, middleware: Handler) -> Handler:
+        """Call ``middleware(socket, event, args)`` before each event is handled; a decorator too.
+
+        It refuses by raising ``Refused`` or by returning False: the client gets an error ack.
+        """
+        self.event_middleware.append(middleware)
+        return middleware
+
+    def authorization(self, function: Handler | None) -> Any:
+        """Ask ``function(handshake)`` before any middleware: False or ConnectionRefused turns the client away."""
+        self.authorize = function
+        return function
+
+
+class Namespace(_Guarded):
+    """One namespace; ``io.of(name)`` makes and finds them, and ``io.sockets`` is ``/``."""
+
+    def __init__(self, server: Server, name: str, pattern: NamespacePattern | None = None) -> None:
+        super().__init__()
+        self.server = server
+        self.name = name
+        self.hub = Hub()
+        self._pattern = pattern
+        if pattern is not None:
+            self.middleware = pattern.middleware
+            self.event_middleware = pattern.event_middleware
+            self.authorize = pattern.authorize
+
+    def __repr__(self) -> str:
+        return f"<Namespace {self.name} with {len(self.hub)}>"
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether a pattern made it; then it goes when its last client has left."""
+        return self._pattern is not None
+
+    def take(self, event: str) -> list[Handler]:
+        # What is registered on the pattern holds in every namespace that it made.
+        return [*(self._pattern.take(event) if self._pattern is not None else ()), *super().take(event)]
+
+    # -- whom to send to
+
+    def emit(self, event: str, *args: Any) -> int:
+        """Send an event to every client of the namespace; returns to how many."""
+        return Broadcast(self, EVERYONE).emit(event, *args)
+
+    def send(self, data: Any) -> int:
+        """The event ``message`` to everybody."""
+        return self.emit("message", data)
+
+    def to(self, *rooms: str) -> Broadcast:
+        """The clients in *rooms* (or with these ids)."""
+        return Broadcast(self, EVERYONE).to(*rooms)
+
+    in_ = to
+
+    def except_(self, *rooms_or_ids: str) -> Broadcast:
+        """Everybody but these."""
+        return Broadcast(self, EVERYONE).except_(*rooms_or_ids)
+
+    @property
+    def volatile(self) -> Broadcast:
+        """Everybody who can take it this moment."""
+        return Broadcast(self, EVERYONE, volatile=True)
+
+    async def call(self, event: str, *args: Any, timeout: float | None = None) -> CallResult:
+        """Send an event to everybody and collect their acks."""
+        return await Broadcast(self, EVERYONE).call(event, *args, timeout=timeout)
+
+    def socket(self, socket_id: str) -> Socket | Broadcast:
+        """The client with this id, to emit to; where there is none, something that reaches nobody."""
+        member = self.hub.get(socket_id)
+        return member if isinstance(member, Socket) else self.to(socket_id)
+
+    def clients(self, room: str | None = None) -> list[Socket]:
+        """The Sockets of the namespace, or of one room of it."""
+        members = self.hub.in_room(room) if room is not None else iter(self.hub)
+        return [member for member in members if isinstance(member, Socket)]
+
+    @property
+    def manager(self) -> Manager:
+        return self.server.manager
+
+
+class NamespacePattern(_Guarded):
+    """Namespaces made when a client asks for one: ``io.of(re.compile("/game-[0-9]+"))``, or a function of the name."""
+
+    def __init__(self, matches: re.Pattern[str] | Callable[[str], bool]) -> None:
+        super().__init__()
+        self._matches = matches
+
+    def matches(self, name: str) -> bool:
+        if isinstance(self._matches, re.Pattern):
+            return self._matches.fullmatch(name) is not None
+        return bool(self._matches(name))
+
+
+class Manager:
+    """``io.sockets.manager``: views of all namespaces, under Socket.IO 0.9's keys.
+
+    The key of everyone in ``/`` is ``""`` and in ``/chat`` it is ``/chat``; a room is ``/room`` or ``/chat/room``.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def _keys(self) -> list[tuple[str, Any, str | None]]:
+        found: list[tuple[str, Any, str | None]] = []
+        for namespace in self._server.namespaces.values():
+            prefix = "" if namespace.name == "/" else namespace.name
+            found.append((prefix, namespace, None))
+            found.extend((f"{prefix}/{room}", namespace, room) for room in namespace.hub.rooms)
+        return found
+
+    @property
+    def rooms(self) -> Mapping[str, list[str]]:
+        """Key -> ids of the Sockets in it."""
+        listed = {key: [socket.id for socket in namespace.clients(room)] for key, namespace, room in self._keys()}
+        return {key: ids for key, ids in listed.items() if ids}
+
+    @property
+    def room_clients(self) -> Mapping[str, Mapping[str, bool]]:
+        """Id -> the keys it is under."""
+        found: dict[str, dict[str, bool]] = {}
+        for key, ids in self.rooms.items():
+            for socket_id in ids:
+                found.setdefault(socket_id, {})[key] = True
+        return found

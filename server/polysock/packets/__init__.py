@@ -1,0 +1,128 @@
+"""Packets: what travels inside a session's messages.  Pure, like the dialects: values in, text and bytes out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import ujson
+
+from polysock_transports import ProtocolError
+
+__all__ = [
+    "RESERVED_EVENTS",
+    "Ack",
+    "Connect",
+    "ConnectError",
+    "Disconnect",
+    "Event",
+    "Packet",
+    "PacketCodec",
+    "PacketReader",
+    "loads",
+]
+
+#: Names that belong to the library on both sides (Socket.IO protocol 5): no client may send them, no server emit them.
+RESERVED_EVENTS = frozenset(
+    ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """A client asks for a namespace (``data``: its auth payload), or is told that it is in (``{"sid": ...}``)."""
+
+    namespace: str = "/"
+    data: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectError:
+    """A namespace says no."""
+
+    namespace: str
+    message: str
+    data: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """One side leaves a namespace."""
+
+    namespace: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event; with ``ack_id`` its sender wants an answer."""
+
+    namespace: str
+    name: str
+    args: Sequence[Any] = ()
+    ack_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The answer to the event with this ``ack_id``."""
+
+    namespace: str
+    ack_id: int
+    args: Sequence[Any] = field(default=())
+
+
+Packet = Connect | ConnectError | Disconnect | Event | Ack
+
+
+class PacketReader(Protocol):
+    """Turns one client's messages into packets; holds what waits for its attachments."""
+
+    def feed(self, message: str | bytes) -> Packet | None:
+        """The packet that *message* completes, or None.  Raises ProtocolError, and nothing else, for anything."""
+
+
+class PacketCodec(Protocol):
+    """One text form of packets.  Codecs are compared by identity: make one instance and share it."""
+
+    name: str
+
+    def encode(self, packet: Packet) -> Sequence[str | bytes]:
+        """The messages that carry *packet*, in order and with nothing between them.
+
+        Empty where this form has no word for it.  Raises TypeError or ValueError for arguments that cannot travel.
+        """
+
+    def reader(self, *, max_attachments: int, max_attachment_bytes: int) -> PacketReader:
+        """A reader for one client."""
+
+
+# What ujson reads as a number that is not finite, though JSON has none: the words, and numbers too large for a double.
+_SUSPICIOUS = re.compile(r"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
+
+
+def _all_finite(value: Any) -> bool:
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        kind = type(item)
+        if kind is float:
+            if item != item or item in (float("inf"), float("-inf")):
+                return False
+        elif kind is list:
+            waiting.extend(item)
+        elif kind is dict:
+            waiting.extend(item.values())
+    return True
+
+
+def loads(text: str) -> Any:
+    """*text* as JSON.  Raises ProtocolError, for numbers that are not finite too: nobody could send them on."""
+    try:
+        value = ujson.loads(text)
+    except (ValueError, RecursionError):
+        raise ProtocolError("Invalid JSON in a packet.") from None
+    if _SUSPICIOUS.search(text) and not _all_finite(value):
+        raise ProtocolError("A number in a packet is out of range.")
+    return value

@@ -1,0 +1,220 @@
+"""Socket.IO protocol 5: packets as text with binary attachments.
+
+Source: the Socket.IO protocol text, revision 5.  ``TEXT_ONLY`` is the same for sessions that carry no binary: an
+attachment is then ``b`` and base64, the form Engine.IO 4 uses on polling.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Sequence
+from typing import Any
+
+import ujson
+
+from polysock_transports import ProtocolError
+from polysock_transports.errors import MESSAGE_TOO_BIG
+
+from . import RESERVED_EVENTS, Ack, Connect, ConnectError, Disconnect, Event, Packet, loads
+
+__all__ = ["BINARY", "TEXT_ONLY", "SocketIO", "SocketIOReader"]
+
+_CONNECT, _DISCONNECT, _EVENT, _ACK, _CONNECT_ERROR, _BINARY_EVENT, _BINARY_ACK = "0123456"
+_BINARY_TYPES = _BINARY_EVENT + _BINARY_ACK
+_HEAD = re.compile(r"([0-6])(?:([0-9]{1,6})-)?(?:(/[^,]*)(?:,|\Z))?([0-9]{1,15})?(.*)\Z", re.DOTALL)
+_MAX_NAMESPACE_CHARS = 256
+
+
+def _dumps(value: Any) -> str:
+    return ujson.dumps(value, ensure_ascii=False, escape_forward_slashes=False, allow_nan=False)
+
+
+def _take_binary(value: Any, attachments: list[bytes]) -> Any:
+    """*value* with each bytes object replaced by a placeholder; the same object where there is none."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        attachments.append(bytes(value))
+        return {"_placeholder": True, "num": len(attachments) - 1}
+    if isinstance(value, dict):
+        return {key: _take_binary(item, attachments) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_take_binary(item, attachments) for item in value]
+    return value
+
+
+_PLAIN_TYPES = (str, int, float, bool, type(None))
+
+
+class SocketIO:
+    """The codec; ``BINARY`` and ``TEXT_ONLY`` are its two instances."""
+
+    def __init__(self, name: str, *, text_only: bool) -> None:
+        self.name = name
+        self._text_only = text_only
+
+    def encode(self, packet: Packet) -> Sequence[str | bytes]:
+        namespace = "" if packet.namespace == "/" else f"{packet.namespace},"
+        if isinstance(packet, Event):
+            return self._with_attachments(_EVENT, _BINARY_EVENT, namespace, packet.ack_id, [packet.name, *packet.args])
+        if isinstance(packet, Ack):
+            return self._with_attachments(_ACK, _BINARY_ACK, namespace, packet.ack_id, list(packet.args))
+        if isinstance(packet, Connect):
+            return (_CONNECT + namespace + (_dumps(packet.data) if packet.data is not None else ""),)
+        if isinstance(packet, ConnectError):
+            body = {"message": packet.message}
+            if packet.data is not None:
+                body["data"] = packet.data
+            return (_CONNECT_ERROR + namespace + _dumps(body),)
+        return (_DISCONNECT + namespace,)
+
+    def _with_attachments(
+        self, plain: str, binary: str, namespace: str, ack_id: int | None, values: list[Any]
+    ) -> Sequence[str | bytes]:
+        number = "" if ack_id is None else str(ack_id)
+        attachments: list[bytes] = []
+        for value in values:
+            if not isinstance(value, _PLAIN_TYPES):
+                values = _take_binary(values, attachments)
+                break
+        if not attachments:
+            return (plain + namespace + number + _dumps(values),)
+        text = f"{binary}{len(attachments)}-{namespace}{number}{_dumps(values)}"
+        if self._text_only:
+            return (text, *("b" + b64encode(data).decode("ascii") for data in attachments))
+        return (text, *attachments)
+
+    def reader(self, *, max_attachments: int, max_attachment_bytes: int, from_server: bool = False) -> SocketIOReader:
+        """With *from_server* a reader for a client's side, which also knows CONNECT_ERROR and reserved names."""
+        return SocketIOReader(self._text_only, max_attachments, max_attachment_bytes, from_server)
+
+
+#: For sessions that carry binary messages.
+BINARY = SocketIO("socketio5", text_only=False)
+#: For sessions that carry text only, SockJS above all.
+TEXT_ONLY = SocketIO("socketio5-text", text_only=True)
+
+
+class SocketIOReader:
+    """One client's packets."""
+
+    __slots__ = (
+        "_attachments",
+        "_bytes",
+        "_from_server",
+        "_limit",
+        "_max_attachments",
+        "_missing",
+        "_text_only",
+        "_waiting",
+    )
+
+    def __init__(
+        self, text_only: bool, max_attachments: int, max_attachment_bytes: int, from_server: bool = False
+    ) -> None:
+        self._from_server = from_server
+        self._text_only = text_only
+        self._max_attachments = max_attachments
+        self._limit = max_attachment_bytes
+        self._waiting: Event | Ack | None = None
+        self._missing = 0
+        self._bytes = 0
+        self._attachments: list[bytes] = []
+
+    def feed(self, message: str | bytes) -> Packet | None:
+        if isinstance(message, bytes):
+            return self._attachment(message)
+        if self._text_only and message[:1] == "b":
+            try:
+                return self._attachment(b64decode(message[1:], validate=True))
+            except (Base64Error, ValueError):
+                raise ProtocolError("An attachment is not base64.") from None
+        if self._waiting is not None:
+            raise ProtocolError("Text came while attachments are missing.")
+        return self._text(message)
+
+    def _text(self, text: str) -> Packet | None:
+        found = _HEAD.match(text)
+        if found is None:
+            raise ProtocolError("Not a packet.")
+        kind, count, namespace, number, body = found.groups()
+        namespace = namespace or "/"
+        if len(namespace) > _MAX_NAMESPACE_CHARS:
+            raise ProtocolError("The namespace's name is too long.")
+        if (count is not None) != (kind in _BINARY_TYPES):
+            raise ProtocolError("Attachments belong to binary packets, and to no others.")
+        ack_id = int(number) if number is not None else None
+        if kind == _CONNECT:
+            data = loads(body) if body else None
+            if ack_id is not None or not isinstance(data, (dict, type(None))):
+                raise ProtocolError("A connect packet carries an object or nothing.")
+            return Connect(namespace, data)
+        if kind == _DISCONNECT:
+            if ack_id is not None or body:
+                raise ProtocolError("A disconnect packet carries nothing.")
+            return Disconnect(namespace)
+        if kind == _CONNECT_ERROR:
+            if not self._from_server:
+                raise ProtocolError("Clients send no such packet.")
+            error = loads(body) if body else None
+            if not isinstance(error, dict):
+                raise ProtocolError("A connect error carries an object.")
+            return ConnectError(namespace, str(error.get("message")), error.get("data"))
+        values = loads(body) if body else None
+        if not isinstance(values, list):
+            raise ProtocolError("An event or ack packet carries an array.")
+        packet: Event | Ack
+        if kind in (_EVENT, _BINARY_EVENT):
+            packet = Event(namespace, _event_name(values), values[1:], ack_id)
+        elif ack_id is None:
+            raise ProtocolError("An ack needs the id it answers.")
+        else:
+            packet = Ack(namespace, ack_id, values)
+        if count is None:
+            return packet
+        missing = int(count)
+        if not 0 < missing <= self._max_attachments:
+            raise ProtocolError("Too many attachments, or none.", reason=MESSAGE_TOO_BIG)
+        self._waiting, self._missing, self._bytes, self._attachments = packet, missing, 0, []
+        return None
+
+    def _attachment(self, data: bytes) -> Packet | None:
+        packet = self._waiting
+        if packet is None:
+            raise ProtocolError("A binary message came when none was announced.")
+        self._bytes += len(data)
+        if self._bytes > self._limit:
+            raise ProtocolError("The attachments are too big.", reason=MESSAGE_TOO_BIG)
+        self._attachments.append(data)
+        if len(self._attachments) < self._missing:
+            return None
+        attachments, self._waiting, self._attachments = self._attachments, None, []
+        try:
+            args = _put_binary(list(packet.args), attachments)
+        except RecursionError:
+            raise ProtocolError("A packet is nested too deep.") from None
+        if isinstance(packet, Event):
+            return Event(packet.namespace, packet.name, args, packet.ack_id)
+        return Ack(packet.namespace, packet.ack_id, args)
+
+
+def _event_name(values: list[Any]) -> str:
+    name = values[0] if values else None
+    if isinstance(name, int) and not isinstance(name, bool):
+        name = str(name)
+    if not isinstance(name, str) or name in RESERVED_EVENTS:
+        raise ProtocolError("An event needs a name that is not reserved.")
+    return name
+
+
+def _put_binary(value: Any, attachments: list[bytes]) -> Any:
+    if isinstance(value, dict):
+        if value.get("_placeholder") is True:
+            number = value.get("num")
+            if type(number) is not int or not 0 <= number < len(attachments):
+                raise ProtocolError("A placeholder names no attachment.")
+            return attachments[number]
+        return {key: _put_binary(item, attachments) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_put_binary(item, attachments) for item in value]
+    return value

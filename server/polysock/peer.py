@@ -1,0 +1,283 @@
+"""Peer: one session and its Sockets.  Listens to the session, and speaks packets on it.
+
+Acks are taken as they come; everything else of a client is handled one after another, whatever its namespace.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+from polysock_transports import CloseReason, ConnectionInfo, ProtocolError, Refused
+from polysock_transports.errors import GO_AWAY, GOING_AWAY, PING_TIMEOUT, PROTOCOL_VIOLATION, SLOW_CONSUMER
+from polysock_transports.prepared import PreparedMessage
+from polysock_transports.session import Session
+
+from .handlers import Handler, settle
+from .handshake import ConnectionRefused, Handshake
+from .packets import Ack, Connect, ConnectError, Disconnect, Event, Packet, PacketCodec
+from .sockets import Socket
+
+if TYPE_CHECKING:
+    from .namespace import Namespace
+    from .server import Server
+
+__all__ = ["Peer"]
+
+log = logging.getLogger("polysock")
+
+_NOT_CONNECTED = CloseReason(PROTOCOL_VIOLATION.code, "No namespace was joined in time")
+
+#: Socket.IO's words for why a client left; everything else is "transport close".
+_REASONS = {
+    PING_TIMEOUT: "ping timeout",
+    GOING_AWAY: "server shutting down",
+    GO_AWAY: "server namespace disconnect",
+    SLOW_CONSUMER: "slow consumer",
+    PROTOCOL_VIOLATION: "parse error",
+}
+
+
+class Peer:
+    """One client, all its namespaces."""
+
+    #: The session, once the gateway has bound it.
+    session: Session
+
+    def __init__(
+        self, server: Server, info: ConnectionInfo, codec: PacketCodec, *, namespace: str | None = None
+    ) -> None:
+        """With *namespace* the client is in that one from the start and cannot ask for another (plain clients)."""
+        self.server = server
+        self.info = info
+        self.codec = codec
+        self.store: dict[str, Any] = {}
+        self.sockets: dict[str, Socket] = {}
+        self._only = namespace
+        self._reader = codec.reader(
+            max_attachments=server.max_attachments, max_attachment_bytes=server.limits.max_message_bytes
+        )
+
+    def bind(self, session: Session) -> None:
+        self.session = session
+
+    def select_subprotocol(self, offered: list[str]) -> str | None:
+        return None
+
+    # -- told by the session
+
+    def on_open(self) -> Awaitable[Any] | None:
+        if self._only is None:
+            self.session.set_alarm(self.server.connect_timeout)
+        authorize = self.server.authorize
+        if authorize is None and self._only is None:
+            return None
+        verdict = authorize(Handshake(self.info)) if authorize is not None else True
+        if inspect.isawaitable(verdict):
+            return self._open_later(verdict)
+        if verdict is False:
+            raise ConnectionRefused
+        if self._only is None:
+            return None
+        return self._enter_only()
+
+    async def _open_later(self, verdict: Awaitable[Any]) -> None:
+        if await verdict is False:
+            raise ConnectionRefused
+        if self._only is not None:
+            result = self._enter_only()
+            if result is not None:
+                await result
+
+    def _enter_only(self) -> Awaitable[Any] | None:
+        assert self._only is not None
+        if self.server.find_namespace(self._only) is None:
+            raise ConnectionRefused("Invalid namespace", status=404)
+        return self._connect(Connect(self._only), refuse=True)
+
+    def arrive(self, data: str | bytes) -> Packet | None:
+        try:
+            packet = self._reader.feed(data)
+        except ProtocolError as error:
+            self._bad(str(error), error.reason)
+            return None
+        if packet is None:
+            return None
+        if self._only is not None:
+            packet = _in_namespace(packet, self._only)
+        if isinstance(packet, Ack):
+            socket = self.sockets.get(packet.namespace)
+            if socket is None or not socket.answered(packet):
+                # Answered twice, or after its caller gave up: no harm, and no use.
+                self.server.count("unknown_acks")
+            return None
+        return packet
+
+    def on_message(self, packet: Any) -> Awaitable[Any] | None:
+        if isinstance(packet, Event):
+            socket = self.sockets.get(packet.namespace)
+            if socket is None:
+                self._bad("an event for a namespace that the client is not in")
+                return None
+            return socket.dispatch(packet)
+        if isinstance(packet, Connect):
+            if packet.namespace in self.sockets:
+                self._bad("a second connect for the same namespace")
+                return None
+            return self._connect(packet)
+        socket = self.sockets.get(packet.namespace)
+        if socket is not None:
+            self.left(socket, "client namespace disconnect", CloseReason(1000, "The client left", may_return=False))
+        return None
+
+    def on_alarm(self) -> None:
+        if not self.sockets:
+            self.session.close(_NOT_CONNECTED)
+
+    def on_close(self, reason: CloseReason) -> Awaitable[Any] | None:
+        text = _REASONS.get(reason, "transport close")
+        for socket in list(self.sockets.values()):
+            self.left(socket, text, reason)
+        return None
+
+    # -- namespaces
+
+    def _connect(self, packet: Connect, *, refuse: bool = False) -> Awaitable[Any] | None:
+        """Let the client into a namespace, or tell it why not (with *refuse*: raise Refused)."""
+        namespace = self.server.find_namespace(packet.namespace)
+        if namespace is None or (self._only is not None and packet.namespace != self._only):
+            self.send(ConnectError(packet.namespace, "Invalid namespace"))
+            return None
+        socket = Socket(self, namespace, self.server.make_id(), Handshake(self.info, packet.data))
+        checks: list[tuple[Handler, Any]] = [(function, socket) for function in namespace.middleware]
+        if namespace.authorize is not None:
+            checks.insert(0, (namespace.authorize, socket.handshake))
+        try:
+            for index, (check, argument) in enumerate(checks):
+                verdict = check(argument)
+                if inspect.isawaitable(verdict):
+                    return self._connect_later(socket, verdict, checks[index + 1 :], refuse=refuse)
+                if verdict is False:
+                    raise ConnectionRefused
+        except Exception as error:
+            self._turn_away(namespace, error, refuse=refuse)
+            return None
+        return self._enter(socket)
+
+    async def _connect_later(
+        self, socket: Socket, verdict: Awaitable[Any], checks: list[tuple[Handler, Any]], *, refuse: bool
+    ) -> None:
+        try:
+            if await verdict is False:
+                raise ConnectionRefused
+            for check, argument in checks:
+                if await settle(check(argument)) is False:
+                    raise ConnectionRefused
+        except Exception as error:
+            self._turn_away(socket.namespace, error, refuse=refuse)
+            return
+        if not self.session.is_open:
+            self.server.forget_if_empty(socket.namespace)
+            return
+        result = self._enter(socket)
+        if result is not None:
+            await result
+
+    def _turn_away(self, namespace: Namespace, error: Exception, *, refuse: bool) -> None:
+        self.server.forget_if_empty(namespace)
+        if not isinstance(error, Refused):
+            log.error("the middleware of %s failed", namespace.name, exc_info=error)
+            error = ConnectionRefused("Internal error", status=500)
+        if refuse:
+            raise error
+        self.send(ConnectError(namespace.name, str(error), getattr(error, "data", None)))
+
+    def _enter(self, socket: Socket) -> Awaitable[Any] | None:
+        namespace = socket.namespace
+        self.sockets[namespace.name] = socket
+        socket.connected = True
+        namespace.hub.add(socket)
+        self.session.set_alarm(None)
+        self.send(Connect(namespace.name, {"sid": socket.id}))
+        return self._call_hooks(namespace, "connection", (socket,))
+
+    def left(self, socket: Socket, text: str, reason: CloseReason) -> None:
+        """*socket* is no longer in its namespace: out of every index first, then its handlers are told."""
+        if not socket.connected:
+            return
+        namespace = socket.namespace
+        rooms = socket.rooms
+        socket.gone(reason)
+        namespace.hub.remove(socket.id)
+        self.sockets.pop(namespace.name, None)
+        log.debug("client %s left %s (%s); it was in %d rooms", socket.id, namespace.name, text, len(rooms))
+        for handler in socket.take("disconnect"):
+            self._call_hook(handler, "disconnect", (text,))
+        for handler in namespace.take("disconnect"):
+            self._call_hook(handler, "disconnect", (socket, text))
+        self.server.forget_if_empty(namespace)
+
+    def _call_hooks(self, namespace: Namespace, event: str, args: tuple[Any, ...]) -> Awaitable[Any] | None:
+        """The handlers of *event* in order; awaitable where one of them is ``async def``."""
+        handlers = namespace.take(event)
+        for index, handler in enumerate(handlers):
+            try:
+                result = handler(*args)
+            except Exception:
+                log.exception("the %s handler of %s failed for %r", event, namespace.name, args[0])
+                continue
+            if inspect.isawaitable(result):
+                return self._call_hooks_later(namespace, event, result, handlers[index + 1 :], args)
+        return None
+
+    async def _call_hooks_later(
+        self, namespace: Namespace, event: str, pending: Any, handlers: list[Handler], args: tuple[Any, ...]
+    ) -> None:
+        for step in (None, *handlers):
+            try:
+                await (settle(step(*args)) if step is not None else pending)
+            except Exception:
+                log.exception("the %s handler of %s failed for %r", event, namespace.name, args[0])
+
+    def _call_hook(self, handler: Handler, event: str, args: tuple[Any, ...]) -> None:
+        try:
+            result = handler(*args)
+        except Exception:
+            log.exception("the %s handler failed", event)
+            return
+        if inspect.isawaitable(result):
+            self.server.run_later(result, event)
+
+    # -- sending
+
+    def send(self, packet: Packet, *, volatile: bool = False) -> bool:
+        """Send *packet* to this client alone.  Raises TypeError or ValueError for what cannot travel."""
+        messages = self.codec.encode(packet)
+        session = self.session
+        if volatile:
+            return session.send_volatile([PreparedMessage(message) for message in messages])
+        sent = True
+        for message in messages:
+            sent = session.send(message) and sent
+        return sent
+
+    def close(self) -> None:
+        """End the client's whole connection."""
+        self.session.close(GO_AWAY)
+
+    def _bad(self, text: str, reason: CloseReason = PROTOCOL_VIOLATION) -> None:
+        """The client broke the protocol: its connection ends, as in Socket.IO."""
+        self.server.count("bad_packets")
+        log.warning("closing the connection of %s: %s", self.info.ip, text)
+        self.session.close(reason)
+
+
+def _in_namespace(packet: Packet, namespace: str) -> Packet:
+    """A packet whose form has no namespace, in the namespace of its connection."""
+    if isinstance(packet, Event):
+        return Event(namespace, packet.name, packet.args, packet.ack_id)
+    if isinstance(packet, Ack):
+        return Ack(namespace, packet.ack_id, packet.args)
+    return Disconnect(namespace)

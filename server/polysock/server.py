@@ -1,0 +1,331 @@
+"""Server, the ``io`` of an application: namespaces, settings, and the routes to mount.
+
+Start reading here for the hub; then ``peer.py`` (one client), ``sockets.py`` (what an application holds) and
+``hub.py`` (rooms and the fan-out).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import secrets
+import warnings
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from difflib import get_close_matches
+from typing import Any
+
+from polysock_transports import CloseReason, ConnectionInfo, Limits, StateError
+from polysock_transports.clock import Clock, LoopClock
+from polysock_transports.errors import GOING_AWAY
+
+from .acks import CallResult
+from .endpoint import SockJSEndpoint
+from .handlers import Handler
+from .namespace import Manager, Namespace, NamespacePattern
+from .packets.socketio import BINARY, TEXT_ONLY
+from .peer import Peer
+from .settings import TRANSPORT_NAMES, SettingError, Settings, read_settings
+from .sockets import Broadcast
+
+__all__ = ["Server"]
+
+log = logging.getLogger("polysock")
+
+_ID_BYTES = 15  # 20 characters, as in Socket.IO: 120 random bits
+
+#: What a Server can be told beside a router's settings: name -> default.
+_OWN_SETTINGS: dict[str, Any] = {
+    "ack_timeout": 20.0,
+    "connect_timeout": 45.0,
+    "max_attachments": 10,
+    "max_pending_acks": 1000,
+    "max_dynamic_namespaces": 10_000,
+}
+
+#: Options of Socket.IO 0.9 (``io.set("heartbeat interval", 25)``) -> our setting.
+_OPTIONS = {
+    "heartbeat interval": "heartbeat_delay",
+    "heartbeat timeout": "heartbeat_timeout_s",
+    "close timeout": "disconnect_delay",
+    "origins": "origins",
+    "transports": "disabled_transports",
+    "destroy buffer size": "max_payload_bytes",
+}
+#: The other options of Socket.IO 0.9: kept for ``get`` and ``enabled``, and otherwise without effect.
+_MEANINGLESS = frozenset(
+    (
+        "log", "store", "logger", "static", "heartbeats", "resource", "blacklist", "log colors", "polling duration",
+        "flash policy server", "flash policy port", "destroy upgrade", "browser client", "browser client cache",
+        "browser client minification", "browser client etag", "browser client expires", "browser client gzip",
+        "browser client handler", "client store expiration", "match origin protocol",
+    )
+)  # fmt: skip
+#: Socket.IO 0.9's log levels.
+_LOG_LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
+
+#: Socket.IO 0.9's names of transports -> ours.
+_TRANSPORTS = {
+    "websocket": ("websocket",),
+    "flashsocket": (),
+    "htmlfile": ("htmlfile",),
+    "xhr-polling": ("xhr",),
+    "jsonp-polling": ("jsonp",),
+    "xhr-streaming": ("xhr_streaming",),
+    "eventsource": ("eventsource",),
+}
+
+
+class Server:
+    """One hub with its namespaces.
+
+    ``Server(heartbeat_delay=25, origins=["https://app.example.com"])`` takes a router's settings as keywords (see
+    docs/settings.md) and ``ack_timeout``, ``connect_timeout`` (seconds), ``max_attachments``, ``max_pending_acks`` and
+    ``max_dynamic_namespaces``.  Raises SettingError for an unknown one.
+    """
+
+    def __init__(self, *, clock: Clock | None = None, **settings: Any) -> None:
+        self.clock: Clock = clock or LoopClock()
+        own = {name: settings.pop(name) for name in list(settings) if name in _OWN_SETTINGS}
+        values = {**_OWN_SETTINGS, **own}
+        self.ack_timeout: float = _positive("ack_timeout", values["ack_timeout"])
+        self.connect_timeout: float = _positive("connect_timeout", values["connect_timeout"])
+        self.max_attachments = int(_positive("max_attachments", values["max_attachments"]))
+        self.max_pending_acks = int(_positive("max_pending_acks", values["max_pending_acks"]))
+        self.max_dynamic_namespaces = int(_positive("max_dynamic_namespaces", values["max_dynamic_namespaces"]))
+        self._user = dict(settings)
+        self._settings: Settings = read_settings(self._user)
+        self._options: dict[str, Any] = {}
+        self._endpoints: list[SockJSEndpoint] = []
+        self._tasks: set[asyncio.Future[Any]] = set()
+        self._patterns: list[NamespacePattern] = []
+        self.authorize: Handler | None = None
+        self.counters: Counter[str] = Counter()
+        """How often what happened: ``bad_packets``, ``unknown_acks``."""
+        self.namespaces: dict[str, Namespace] = {}
+        self.sockets: Namespace = self._make("/")
+        """The namespace ``/``."""
+        self.manager = Manager(self)
+
+    # -- namespaces
+
+    def of(self, name: str | re.Pattern[str] | Callable[[str], bool]) -> Any:
+        """The namespace *name*; for a pattern or a function of the name, those that it matches, made when asked for.
+
+        A dynamic namespace goes when its last client has left.
+        """
+        if not isinstance(name, str):
+            pattern = NamespacePattern(name)
+            self._patterns.append(pattern)
+            return pattern
+        name = "/" if name in ("", "/") else name if name.startswith("/") else "/" + name
+        if "," in name:
+            raise ValueError("a namespace's name has no comma")
+        return self.namespaces.get(name) or self._make(name)
+
+    def _make(self, name: str, pattern: NamespacePattern | None = None) -> Namespace:
+        namespace = self.namespaces[name] = Namespace(self, name, pattern)
+        return namespace
+
+    def find_namespace(self, name: str) -> Namespace | None:
+        """The namespace that a client asks for, made now where a pattern matches; None where there is none."""
+        found = self.namespaces.get(name)
+        if found is not None:
+            return found
+        for pattern in self._patterns:
+            if pattern.matches(name):
+                if sum(namespace.is_dynamic for namespace in self.namespaces.values()) >= self.max_dynamic_namespaces:
+                    self.count("dynamic_namespaces_refused")
+                    return None
+                return self._make(name, pattern)
+        return None
+
+    def forget_if_empty(self, namespace: Namespace) -> None:
+        if namespace.is_dynamic and not len(namespace.hub) and self.namespaces.get(namespace.name) is namespace:
+            del self.namespaces[namespace.name]
+
+    # -- the namespace "/", by shorter names
+
+    def on(self, event: str, handler: Handler | None = None) -> Any:
+        """``io.on("connection", fn)``: *fn* gets each new Socket of ``/``; also as a decorator."""
+        return self.sockets.on(event, handler)
+
+    def once(self, event: str, handler: Handler | None = None) -> Any:
+        return self.sockets.once(event, handler)
+
+    def off(self, event: str | None = None, handler: Handler | None = None) -> None:
+        self.sockets.off(event, handler)
+
+    def use(self, middleware: Handler) -> Handler:
+        """Call ``middleware(socket)`` before a client is let into ``/``; see ``Namespace.use``."""
+        return self.sockets.use(middleware)
+
+    def emit(self, event: str, *args: Any) -> int:
+        """Send an event to everybody in ``/``; returns to how many."""
+        return self.sockets.emit(event, *args)
+
+    def send(self, data: Any) -> int:
+        return self.sockets.send(data)
+
+    def to(self, *rooms: str) -> Broadcast:
+        return self.sockets.to(*rooms)
+
+    in_ = to
+
+    def except_(self, *rooms_or_ids: str) -> Broadcast:
+        return self.sockets.except_(*rooms_or_ids)
+
+    @property
+    def volatile(self) -> Broadcast:
+        return self.sockets.volatile
+
+    async def call(self, event: str, *args: Any, timeout: float | None = None) -> CallResult:
+        return await self.sockets.call(event, *args, timeout=timeout)
+
+    # -- settings
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    @property
+    def limits(self) -> Limits:
+        return self._settings.limits
+
+    def configure(self, environment: str | Callable[[], Any], function: Callable[[], Any] | None = None) -> Server:
+        """Call *function* now; with an *environment* first, only where POLYSOCK_ENV (else ``development``) is it."""
+        if function is None:
+            assert callable(environment)
+            environment()
+        elif os.environ.get("POLYSOCK_ENV", "development") == environment:
+            function()
+        return self
+
+    def set(self, name: str, value: Any) -> Server:
+        """Set an option by its Socket.IO 0.9 name or ours.
+
+        ``authorization`` may change at any time; the others only before ``routes()``.  Raises SettingError for an
+        unknown name, StateError when it is too late.
+        """
+        if name == "authorization":
+            self.authorize = value
+            return self
+        if name == "log level":
+            log.setLevel(_LOG_LEVELS[value])
+            self._options[name] = value
+            return self
+        if name in _MEANINGLESS:
+            warnings.warn(f"the Socket.IO option {name!r} means nothing here", stacklevel=2)
+            self._options[name] = value
+            return self
+        if name in _OWN_SETTINGS:
+            setattr(self, name, type(_OWN_SETTINGS[name])(_positive(name, value)))
+            return self
+        if self._endpoints:
+            raise StateError(f"set {name!r} before routes(): the endpoints are made with the settings of that moment")
+        setting = _OPTIONS.get(name, name)
+        try:
+            user = {**self._user, setting: _disabled(value) if name == "transports" else value}
+            self._settings = read_settings(user)
+        except SettingError as error:
+            if "there is no setting" not in str(error):
+                raise
+            known = (
+                *_OPTIONS,
+                *_MEANINGLESS,
+                "log level",
+                *_OWN_SETTINGS,
+                "authorization",
+                "heartbeat_delay",
+                "origins",
+            )
+            close = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise SettingError(f"there is no option {name!r}{hint}") from None
+        self._user = user
+        self._options[name] = value
+        return self
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of an option; *default* where it was never set."""
+        if name == "authorization":
+            return self.authorize
+        if name in _OWN_SETTINGS:
+            return getattr(self, name)
+        return self._options.get(name, self._user.get(name, default))
+
+    def enable(self, name: str) -> Server:
+        return self.set(name, True)
+
+    def disable(self, name: str) -> Server:
+        return self.set(name, False)
+
+    def enabled(self, name: str) -> bool:
+        return bool(self.get(name))
+
+    def disabled(self, name: str) -> bool:
+        return not self.get(name)
+
+    # -- mounting and stopping
+
+    def routes(self, *, sockjs: str | None = "/polysock", plain: str | None = "/plain") -> list[Any]:
+        """URL specs for a ``tornado.web.Application``; each prefix an argument, None for none of that kind."""
+        specs: list[Any] = []
+        if sockjs is not None:
+            specs += self.route(sockjs)
+        return specs
+
+    def route(self, prefix: str) -> list[Any]:
+        """URL specs for one more SockJS mount of this Server."""
+        endpoint = SockJSEndpoint(prefix, self._settings, self._peer, self.clock)
+        self._endpoints.append(endpoint)
+        return endpoint.urls
+
+    def _peer(self, info: ConnectionInfo, session_id: str) -> Peer:
+        # A raw WebSocket carries binary as it is; SockJS is text.
+        return Peer(self, info, BINARY if info.transport == "rawwebsocket" else TEXT_ONLY)
+
+    def close(self, code: int = GOING_AWAY.code, reason: str = GOING_AWAY.text) -> None:
+        """Close every client's connection, for instance when the process stops."""
+        closing = GOING_AWAY if (code, reason) == (GOING_AWAY.code, GOING_AWAY.text) else CloseReason(code, reason)
+        for endpoint in self._endpoints:
+            endpoint.gateway.store.close_all(closing)
+
+    # -- for the parts of this package
+
+    @staticmethod
+    def make_id() -> str:
+        """An id that nobody can guess."""
+        return secrets.token_urlsafe(_ID_BYTES)
+
+    def count(self, what: str) -> None:
+        self.counters[what] += 1
+
+    def run_later(self, awaitable: Awaitable[Any], what: str) -> None:
+        """Run what an ``async def`` hook returned; the server holds it, and logs what it raises."""
+        task = asyncio.ensure_future(awaitable)
+        self._tasks.add(task)
+
+        def done(finished: asyncio.Future[Any]) -> None:
+            self._tasks.discard(finished)
+            if not finished.cancelled() and finished.exception() is not None:
+                log.error("the %s handler failed", what, exc_info=finished.exception())
+
+        task.add_done_callback(done)
+
+
+def _positive(name: str, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise SettingError(f"{name} must be a number greater than zero, not {value!r}")
+    return value
+
+
+def _disabled(transports: Any) -> list[str]:
+    """What Socket.IO's list of transports switches off."""
+    unknown = [name for name in transports if name not in _TRANSPORTS]
+    if unknown:
+        raise SettingError(f"transports: there is no {unknown[0]!r}; there are {', '.join(_TRANSPORTS)}")
+    wanted = {ours for name in transports for ours in _TRANSPORTS[name]}
+    return [name for name in TRANSPORT_NAMES if name not in wanted]

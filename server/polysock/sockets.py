@@ -1,0 +1,391 @@
+"""Socket: one client in one namespace; and Broadcast: everybody that some rooms mean.
+
+The names are Socket.IO's, spelled the Python way (``in_``, ``except_``, ``del_``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from polysock_transports import CloseReason, Refused, SessionClosed
+
+from .acks import AckTimeout, CallResult, PendingAcks
+from .handlers import EventHandlers, Handler, settle
+from .hub import Target
+from .packets import RESERVED_EVENTS, Ack, Disconnect, Event, PacketCodec
+
+if TYPE_CHECKING:
+    from polysock_transports.session import Session
+
+    from .handshake import Handshake
+    from .namespace import Namespace
+    from .peer import Peer
+
+__all__ = ["Broadcast", "Socket"]
+
+log = logging.getLogger("polysock")
+
+_GONE = CloseReason(1000, "The client has left this namespace", may_return=False)
+
+
+def check_event(event: object) -> str:
+    """*event*, if a server may emit it.  Raises TypeError or ValueError."""
+    if not isinstance(event, str):
+        raise TypeError(f"an event's name is a str, not {type(event).__name__}")
+    if event in RESERVED_EVENTS:
+        raise ValueError(f"{event!r} is a reserved event name")
+    return event
+
+
+class Broadcast:
+    """Some members of a namespace, chosen step by step: ``io.to("a").to("b").except_("c").emit(...)``.
+
+    Each step returns a new one; none of them is changed.
+    """
+
+    __slots__ = ("_namespace", "_target", "_volatile")
+
+    def __init__(self, namespace: Namespace, target: Target, *, volatile: bool = False) -> None:
+        self._namespace = namespace
+        self._target = target
+        self._volatile = volatile
+
+    def to(self, *rooms: str) -> Broadcast:
+        """These rooms (or ids) too; whoever is in several gets it once."""
+        target = Target((*self._target.rooms, *rooms), self._target.but)
+        return Broadcast(self._namespace, target, volatile=self._volatile)
+
+    in_ = to
+
+    def except_(self, *rooms_or_ids: str) -> Broadcast:
+        """Not those in these rooms, nor those with these ids."""
+        target = Target(self._target.rooms, (*self._target.but, *rooms_or_ids))
+        return Broadcast(self._namespace, target, volatile=self._volatile)
+
+    @property
+    def volatile(self) -> Broadcast:
+        """Only to those that can take it this moment; the others miss it."""
+        return Broadcast(self._namespace, self._target, volatile=True)
+
+    def emit(self, event: str, *args: Any) -> int:
+        """Send an event; returns to how many.  The arguments are encoded before this returns.
+
+        Raises TypeError or ValueError for arguments that cannot travel, and nobody gets anything then.
+        """
+        packet = Event(self._namespace.name, check_event(event), args)
+        return self._namespace.hub.deliver(self._target, packet, volatile=self._volatile)
+
+    def send(self, data: Any) -> int:
+        """The event ``message``."""
+        return self.emit("message", data)
+
+    def clients(self) -> list[Socket]:
+        """The Sockets meant."""
+        return [member for member in self._namespace.hub.members(self._target) if isinstance(member, Socket)]
+
+    async def call(self, event: str, *args: Any, timeout: float | None = None) -> CallResult:
+        """Send an event and collect everybody's ack, for *timeout* seconds (the server's ``ack_timeout`` if None).
+
+        Never raises for a client that stays silent or leaves: the result tells them apart.
+        """
+        limit = self._namespace.server.ack_timeout if timeout is None else timeout
+        waiting = {
+            client.id: asyncio.ensure_future(client.call(event, *args, timeout=limit)) for client in self.clients()
+        }
+        if waiting:
+            await asyncio.wait(waiting.values())
+        answers: dict[str, Any] = {}
+        missing, gone = [], []
+        for client_id, task in waiting.items():
+            error = task.exception()
+            if error is None:
+                answers[client_id] = task.result()
+            elif isinstance(error, AckTimeout):
+                missing.append(client_id)
+            elif isinstance(error, SessionClosed):
+                gone.append(client_id)
+            else:
+                raise error
+        return CallResult(answers, tuple(missing), tuple(gone))
+
+
+class Socket(EventHandlers):
+    """One client in one namespace."""
+
+    def __init__(self, peer: Peer, namespace: Namespace, socket_id: str, handshake: Handshake) -> None:
+        super().__init__()
+        self.id = socket_id
+        self.namespace = namespace
+        self.handshake = handshake
+        self.data: dict[str, Any] = {}
+        """Whatever the application wants to keep with this client."""
+        self.connected = False
+        self.close_reason: CloseReason | None = None
+        self._peer = peer
+        self._acks = PendingAcks(namespace.server.max_pending_acks)
+        self._middleware: list[Handler] = []
+
+    def __repr__(self) -> str:
+        return f"<Socket {self.id} in {self.namespace.name} over {self.transport}>"
+
+    # -- what the hub needs
+
+    @property
+    def codec(self) -> PacketCodec:
+        return self._peer.codec
+
+    @property
+    def receiver(self) -> Session:
+        return self._peer.session
+
+    # -- sending
+
+    def emit(self, event: str, *args: Any, ack: Callable[..., Any] | None = None) -> bool:
+        """Send an event to this client; False where it has left.
+
+        A callable as the last argument, or as *ack*, is called with the client's answer.  Raises TypeError or
+        ValueError for arguments that cannot travel.
+        """
+        if ack is None and args and callable(args[-1]):
+            ack, args = args[-1], args[:-1]
+        return self._emit(event, args, ack)
+
+    def _emit(self, event: str, args: Sequence[Any], taker: Any = None, *, volatile: bool = False) -> bool:
+        check_event(event)
+        if not self.connected:
+            return False
+        number = self._acks.expect(taker) if taker is not None else None
+        try:
+            return self._peer.send(Event(self.namespace.name, event, args, number), volatile=volatile)
+        except (TypeError, ValueError, OverflowError):
+            if number is not None:
+                self._acks.drop(number)
+            raise
+
+    def send(self, data: Any) -> bool:
+        """The event ``message``."""
+        return self._emit("message", (data,))
+
+    async def call(self, event: str, *args: Any, timeout: float | None = None) -> Any:
+        """Send an event and wait for the client's answer: None, its one value, or the list of them.
+
+        *timeout* is in seconds (the server's ``ack_timeout`` if None).  Raises AckTimeout, or SessionClosed where the
+        client leaves first.
+        """
+        if not self.connected:
+            raise SessionClosed(self.close_reason or _GONE)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._emit(event, args, future)
+        limit = self.namespace.server.ack_timeout if timeout is None else timeout
+        try:
+            return await asyncio.wait_for(future, limit)
+        except asyncio.TimeoutError:
+            raise AckTimeout(f"no answer to {event!r} from {self.id} within {limit} s") from None
+
+    async def drain(self) -> None:
+        """Wait until this client has caught up.  Raises SessionClosed where it has left or leaves."""
+        await self._peer.session.drain()
+
+    @property
+    def volatile(self) -> _Volatile:
+        """``socket.volatile.emit(...)``: dropped where the client cannot take it this moment."""
+        return _Volatile(self)
+
+    @property
+    def broadcast(self) -> Broadcast:
+        """Everybody else in the namespace."""
+        return Broadcast(self.namespace, Target(but=(self.id,)))
+
+    def to(self, *rooms: str) -> Broadcast:
+        """Everybody else in *rooms*."""
+        return self.broadcast.to(*rooms)
+
+    in_ = to
+
+    # -- rooms
+
+    def join(self, *rooms: str) -> None:
+        """Be in *rooms* too."""
+        for room in rooms:
+            self.namespace.hub.join(self.id, _check_room(room))
+
+    def leave(self, *rooms: str) -> None:
+        for room in rooms:
+            self.namespace.hub.leave(self.id, room)
+
+    @property
+    def rooms(self) -> tuple[str, ...]:
+        """The rooms this client is in, in the order it joined them."""
+        return self.namespace.hub.rooms_of(self.id)
+
+    # -- the client's store, shared by its namespaces (Socket.IO 0.9)
+
+    def set(self, key: str, value: Any) -> None:
+        self._peer.store[key] = value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._peer.store.get(key, default)
+
+    def has(self, key: str) -> bool:
+        return key in self._peer.store
+
+    def del_(self, key: str) -> None:
+        self._peer.store.pop(key, None)
+
+    # -- the end
+
+    @property
+    def transport(self) -> str:
+        """Name of the transport the client came by."""
+        return self._peer.info.transport
+
+    def disconnect(self, *, close: bool = False) -> None:
+        """Make the client leave this namespace; with *close* end its whole connection."""
+        if close:
+            self._peer.close()
+        elif self.connected:
+            self._peer.send(Disconnect(self.namespace.name))
+            self._peer.left(self, "server namespace disconnect", _GONE)
+
+    def use(self, middleware: Handler) -> Handler:
+        """Call ``middleware(event, args)`` before each event of this client is handled; a decorator too.
+
+        It refuses by raising ``Refused``, or by returning False: the client gets an error ack.
+        """
+        self._middleware.append(middleware)
+        return middleware
+
+    # -- told by the peer
+
+    def answered(self, packet: Ack) -> bool:
+        return self._acks.answer(packet.ack_id, packet.args)
+
+    def gone(self, reason: CloseReason) -> None:
+        """No longer connected: nobody waits for this client any more."""
+        self.connected = False
+        self.close_reason = reason
+        self._acks.fail(SessionClosed(reason))
+
+    def dispatch(self, packet: Event) -> Awaitable[Any] | None:
+        """Call the handlers of an event from the client, in order; the first answer that is not None is the ack."""
+        handlers = [(handler, (packet.name, *packet.args)) for handler in self.take_any()]
+        handlers += [(handler, tuple(packet.args)) for handler in self.take(packet.name)]
+        guards = [*self.namespace.event_middleware, *self._middleware]
+        if guards:
+            return self._guarded(packet, guards, handlers)
+        return self._call(packet, handlers)
+
+    async def _guarded(
+        self, packet: Event, guards: list[Handler], handlers: list[tuple[Handler, tuple[Any, ...]]]
+    ) -> None:
+        for guard in guards[: len(self.namespace.event_middleware)]:
+            if not await self._allowed(packet, guard(self, packet.name, list(packet.args))):
+                return
+        for guard in guards[len(self.namespace.event_middleware) :]:
+            if not await self._allowed(packet, guard(packet.name, list(packet.args))):
+                return
+        result = self._call(packet, handlers)
+        if result is not None:
+            await result
+
+    async def _allowed(self, packet: Event, verdict: Any) -> bool:
+        try:
+            if await settle(verdict) is not False:
+                return True
+            self._error_ack(packet, "Refused")
+        except Refused as refusal:
+            self._error_ack(packet, refusal.text)
+        except Exception as error:
+            self._failed(packet, error)
+        return False
+
+    def _call(self, packet: Event, handlers: list[tuple[Handler, tuple[Any, ...]]]) -> Awaitable[Any] | None:
+        if not handlers:
+            self._error_ack(packet, "No handler for this event")
+            return None
+        answer: Any = None
+        for index, (handler, args) in enumerate(handlers):
+            try:
+                result = handler(*args)
+            except Exception as error:
+                self._failed(packet, error)
+                return None
+            if inspect.isawaitable(result):
+                return self._call_rest(packet, result, answer, handlers[index + 1 :])
+            if answer is None:
+                answer = result
+        self._acknowledge(packet, answer)
+        return None
+
+    async def _call_rest(
+        self,
+        packet: Event,
+        pending: Awaitable[Any],
+        answer: Any,
+        handlers: list[tuple[Handler, tuple[Any, ...]]],
+    ) -> None:
+        try:
+            result = await pending
+            answer = result if answer is None else answer
+            for handler, args in handlers:
+                result = await settle(handler(*args))
+                answer = result if answer is None else answer
+        except Exception as error:
+            self._failed(packet, error)
+            return
+        self._acknowledge(packet, answer)
+
+    def _failed(self, packet: Event, error: Exception) -> None:
+        if isinstance(error, Refused):
+            self._error_ack(packet, error.text)
+            return
+        if isinstance(error, SessionClosed) and not self.connected:
+            return  # it was waiting for this very client
+        log.error(
+            "the handler of %r failed for client %s in %s", packet.name, self.id, self.namespace.name, exc_info=error
+        )
+        self._error_ack(packet, "Internal error")
+
+    def _acknowledge(self, packet: Event, answer: Any) -> None:
+        if packet.ack_id is None or not self.connected:
+            return
+        args = () if answer is None else answer if isinstance(answer, tuple) else (answer,)
+        try:
+            self._peer.send(Ack(self.namespace.name, packet.ack_id, args))
+        except (TypeError, ValueError, OverflowError) as error:
+            log.error(
+                "the answer of the handler of %r cannot travel (client %s in %s)",
+                packet.name,
+                self.id,
+                self.namespace.name,
+                exc_info=error,
+            )
+            self._error_ack(packet, "Internal error")
+
+    def _error_ack(self, packet: Event, text: str) -> None:
+        if packet.ack_id is not None and self.connected:
+            self._peer.send(Ack(self.namespace.name, packet.ack_id, ({"error": text},)))
+
+
+class _Volatile:
+    __slots__ = ("_socket",)
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+
+    def emit(self, event: str, *args: Any) -> bool:
+        """Send now or never; False where it was dropped."""
+        return self._socket._emit(event, args, volatile=True)
+
+    def send(self, data: Any) -> bool:
+        return self._socket._emit("message", (data,), volatile=True)
+
+
+def _check_room(room: object) -> str:
+    if not isinstance(room, str) or not room:
+        raise ValueError(f"a room's name is a text that is not empty, not {room!r}")
+    return room
