@@ -1,7 +1,7 @@
 """The server of test_browsers_sockjs_client.py: SockJS endpoints, the page that uses them, and a record of both sides.
 
-One application on two ports, which browsers take for two origins: endpoints are asked for on the first, pages on either.
-For each release of the client (``RELEASES``) there are endpoints whose iframe page loads that release:
+One application on two ports, which browsers take for two origins: endpoints are used on the first, pages on either.
+For each release of the client there are endpoints whose iframe page loads that release:
 
     /NAME/echo      echoes; closes with 3000 after echoing ``GO``; lets pages of both origins in
     /NAME/close     closes with 3000 as soon as a client comes; the same origins

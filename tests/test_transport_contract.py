@@ -159,9 +159,7 @@ class Harness(RequestHandler):
         pipe = IOStreamPipe(self.detach(), read_chunk_bytes=self.limits.read_chunk_bytes)
         pipe.write(head)
         transport: Any = self.pair.transport
-        made: Transport = transport(
-            pipe, self.limits, max_message_bytes=1 << 20, deflate=agreed[1] if agreed else None
-        )
+        made: Transport = transport(pipe, self.limits, max_message_bytes=1 << 20, deflate=agreed[1] if agreed else None)
         pipe.start()
         return made
 

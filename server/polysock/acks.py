@@ -58,10 +58,15 @@ class PendingAcks:
         """An id for an event whose answer goes to *taker*: a function of the answer, or a future."""
         if len(self._waiting) >= self._limit:
             # The oldest is the least likely to be answered still.
-            self.drop(next(iter(self._waiting)))
+            oldest = self._waiting.pop(next(iter(self._waiting)))
+            if isinstance(oldest, asyncio.Future) and not oldest.done():
+                oldest.set_exception(AckTimeout("too many events wait for this client's answer"))
         number = self._next
         self._next += 1
         self._waiting[number] = taker
+        if isinstance(taker, asyncio.Future):
+            # Whoever gives up on it leaves nothing here.
+            taker.add_done_callback(lambda _: self._waiting.pop(number, None))
         return number
 
     def answer(self, number: int, args: Sequence[Any]) -> bool:
@@ -93,9 +98,7 @@ class PendingAcks:
 
     def drop(self, number: int) -> None:
         """Nobody waits for *number* any more."""
-        taker = self._waiting.pop(number, None)
-        if number >= 0 and isinstance(taker, asyncio.Future) and not taker.done():
-            taker.cancel()
+        self._waiting.pop(number, None)
 
     def fail(self, error: Exception) -> None:
         """The client is gone: whoever waits is told *error*; callbacks are dropped."""

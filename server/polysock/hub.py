@@ -147,12 +147,13 @@ class Hub:
         return tuple(member for member in chosen if member.id not in excluded)
 
     def _named(self, name: str) -> Iterable[Member]:
-        """The members of the room *name*, or the one whose id it is."""
+        """The members of the room *name*, and the one whose id it is."""
         room = self._rooms.get(name)
-        if room is not None:
-            return room.values()
         member = self._members.get(name)
-        return (member,) if member is not None else ()
+        if member is None:
+            return room.values() if room is not None else ()
+        # Somebody may be in a room that is called like another one's id.
+        return {**room, name: member}.values() if room is not None else (member,)
 
     # -- the fan-out
 

@@ -51,11 +51,15 @@ class _Guarded(EventHandlers):
 class Namespace(_Guarded):
     """One namespace; ``io.of(name)`` makes and finds them, and ``io.sockets`` is ``/``."""
 
-    def __init__(self, server: Server, name: str, pattern: NamespacePattern | None = None) -> None:
+    def __init__(
+        self, server: Server, name: str, pattern: NamespacePattern | None = None, *, is_dynamic: bool = False
+    ) -> None:
         super().__init__()
         self.server = server
         self.name = name
         self.hub = Hub()
+        self.is_dynamic = is_dynamic
+        """Whether a client's asking made it; then it goes when its last client has left."""
         self._pattern = pattern
         if pattern is not None:
             self.middleware = pattern.middleware
@@ -64,11 +68,6 @@ class Namespace(_Guarded):
 
     def __repr__(self) -> str:
         return f"<Namespace {self.name} with {len(self.hub)}>"
-
-    @property
-    def is_dynamic(self) -> bool:
-        """Whether a pattern made it; then it goes when its last client has left."""
-        return self._pattern is not None
 
     def take(self, event: str) -> list[Handler]:
         # What is registered on the pattern holds in every namespace that it made.

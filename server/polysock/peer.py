@@ -137,7 +137,7 @@ class Peer:
             self.session.close(_NOT_CONNECTED)
 
     def on_close(self, reason: CloseReason) -> Awaitable[Any] | None:
-        text = _REASONS.get(reason, "transport close")
+        text = "server shutting down" if reason == self.server.closing else _REASONS.get(reason, "transport close")
         for socket in list(self.sockets.values()):
             self.left(socket, text, reason)
         return None
@@ -195,7 +195,8 @@ class Peer:
         self.send(ConnectError(namespace.name, str(error), getattr(error, "data", None)))
 
     def _enter(self, socket: Socket) -> Awaitable[Any] | None:
-        namespace = socket.namespace
+        # While its middleware was waiting, a dynamic namespace may have gone with its last client, and come back.
+        namespace = socket.namespace = self.server.current(socket.namespace)
         self.sockets[namespace.name] = socket
         socket.connected = True
         namespace.hub.add(socket)

@@ -13,8 +13,7 @@ import re
 import secrets
 import warnings
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from difflib import get_close_matches
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from polysock_transports import CloseReason, ConnectionInfo, Limits, StateError
@@ -27,7 +26,7 @@ from .handlers import Handler
 from .namespace import Manager, Namespace, NamespacePattern
 from .packets.socketio import BINARY, TEXT_ONLY
 from .peer import Peer
-from .settings import TRANSPORT_NAMES, SettingError, Settings, read_settings
+from .settings import TRANSPORT_NAMES, SettingError, Settings, read_one, read_settings
 from .sockets import Broadcast
 
 __all__ = ["Server"]
@@ -63,6 +62,8 @@ _MEANINGLESS = frozenset(
         "browser client handler", "client store expiration", "match origin protocol",
     )
 )  # fmt: skip
+#: What ``set`` and ``get`` know beside a router's settings.
+_OPTION_NAMES = (*_OPTIONS, *sorted(_MEANINGLESS), "log level", "authorization", *_OWN_SETTINGS)
 #: Socket.IO 0.9's log levels.
 _LOG_LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
 
@@ -96,11 +97,13 @@ class Server:
         self.max_pending_acks = int(_positive("max_pending_acks", values["max_pending_acks"]))
         self.max_dynamic_namespaces = int(_positive("max_dynamic_namespaces", values["max_dynamic_namespaces"]))
         self._user = dict(settings)
-        self._settings: Settings = read_settings(self._user)
+        self._settings: Settings = read_settings(self._user, _OWN_SETTINGS)
         self._options: dict[str, Any] = {}
         self._endpoints: list[SockJSEndpoint] = []
         self._tasks: set[asyncio.Future[Any]] = set()
         self._patterns: list[NamespacePattern] = []
+        self.closing: CloseReason | None = None
+        """With what ``close`` was called."""
         self.authorize: Handler | None = None
         self.counters: Counter[str] = Counter()
         """How often what happened: ``bad_packets``, ``unknown_acks``."""
@@ -114,7 +117,7 @@ class Server:
     def of(self, name: str | re.Pattern[str] | Callable[[str], bool]) -> Any:
         """The namespace *name*; for a pattern or a function of the name, those that it matches, made when asked for.
 
-        A dynamic namespace goes when its last client has left.
+        A namespace that a client's asking made goes when its last client has left; one that this made stays.
         """
         if not isinstance(name, str):
             pattern = NamespacePattern(name)
@@ -123,10 +126,14 @@ class Server:
         name = "/" if name in ("", "/") else name if name.startswith("/") else "/" + name
         if "," in name:
             raise ValueError("a namespace's name has no comma")
-        return self.namespaces.get(name) or self._make(name)
+        found = self.namespaces.get(name)
+        if found is None:
+            # The pattern's rules hold for it too: whoever names a namespace here first must not open it to everybody.
+            found = self._make(name, next((pattern for pattern in self._patterns if pattern.matches(name)), None))
+        return found
 
-    def _make(self, name: str, pattern: NamespacePattern | None = None) -> Namespace:
-        namespace = self.namespaces[name] = Namespace(self, name, pattern)
+    def _make(self, name: str, pattern: NamespacePattern | None = None, *, is_dynamic: bool = False) -> Namespace:
+        namespace = self.namespaces[name] = Namespace(self, name, pattern, is_dynamic=is_dynamic)
         return namespace
 
     def find_namespace(self, name: str) -> Namespace | None:
@@ -139,12 +146,16 @@ class Server:
                 if sum(namespace.is_dynamic for namespace in self.namespaces.values()) >= self.max_dynamic_namespaces:
                     self.count("dynamic_namespaces_refused")
                     return None
-                return self._make(name, pattern)
+                return self._make(name, pattern, is_dynamic=True)
         return None
 
     def forget_if_empty(self, namespace: Namespace) -> None:
         if namespace.is_dynamic and not len(namespace.hub) and self.namespaces.get(namespace.name) is namespace:
             del self.namespaces[namespace.name]
+
+    def current(self, namespace: Namespace) -> Namespace:
+        """*namespace*, or the one of its name that was made after it had gone."""
+        return self.namespaces.setdefault(namespace.name, namespace)
 
     # -- the namespace "/", by shorter names
 
@@ -225,36 +236,26 @@ class Server:
             return self
         if self._endpoints:
             raise StateError(f"set {name!r} before routes(): the endpoints are made with the settings of that moment")
-        setting = _OPTIONS.get(name, name)
-        try:
-            user = {**self._user, setting: _disabled(value) if name == "transports" else value}
-            self._settings = read_settings(user)
-        except SettingError as error:
-            if "there is no setting" not in str(error):
-                raise
-            known = (
-                *_OPTIONS,
-                *_MEANINGLESS,
-                "log level",
-                *_OWN_SETTINGS,
-                "authorization",
-                "heartbeat_delay",
-                "origins",
-            )
-            close = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise SettingError(f"there is no option {name!r}{hint}") from None
+        user = {**self._user, _OPTIONS.get(name, name): _disabled(value) if name == "transports" else value}
+        self._settings = read_settings(user, _OPTION_NAMES)
         self._user = user
-        self._options[name] = value
         return self
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The value of an option; *default* where it was never set."""
+        """The value in force of an option; *default* for one that means nothing here and was never set.
+
+        Raises SettingError for an unknown name.
+        """
         if name == "authorization":
             return self.authorize
         if name in _OWN_SETTINGS:
             return getattr(self, name)
-        return self._options.get(name, self._user.get(name, default))
+        if name in _MEANINGLESS or name == "log level":
+            return self._options.get(name, default)
+        if name == "transports":
+            off = self._settings.disabled_transports
+            return [theirs for theirs, ours in _TRANSPORTS.items() if any(name not in off for name in ours)]
+        return read_one(self._settings, _OPTIONS.get(name, name), _OPTION_NAMES)
 
     def enable(self, name: str) -> Server:
         return self.set(name, True)
@@ -290,8 +291,12 @@ class Server:
     def close(self, code: int = GOING_AWAY.code, reason: str = GOING_AWAY.text) -> None:
         """Close every client's connection, for instance when the process stops."""
         closing = GOING_AWAY if (code, reason) == (GOING_AWAY.code, GOING_AWAY.text) else CloseReason(code, reason)
+        self.closing = closing
         for endpoint in self._endpoints:
             endpoint.gateway.store.close_all(closing)
+        for namespace in list(self.namespaces.values()):
+            for socket in namespace.clients():
+                socket.receiver.close(closing)  # whatever is mounted elsewhere, and clients in memory
 
     # -- for the parts of this package
 
@@ -324,6 +329,8 @@ def _positive(name: str, value: Any) -> Any:
 
 def _disabled(transports: Any) -> list[str]:
     """What Socket.IO's list of transports switches off."""
+    if isinstance(transports, str) or not isinstance(transports, Iterable):
+        raise SettingError(f"transports must be a list, not {transports!r}")
     unknown = [name for name in transports if name not in _TRANSPORTS]
     if unknown:
         raise SettingError(f"transports: there is no {unknown[0]!r}; there are {', '.join(_TRANSPORTS)}")

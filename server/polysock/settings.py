@@ -6,7 +6,7 @@ Pure: a dict in, a frozen ``Settings`` out.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -75,6 +75,8 @@ class Settings:
             raise SettingError(
                 f"disabled_transports: there is no transport {unknown[0]!r}{_suggest(unknown[0], TRANSPORT_NAMES)}"
             )
+        if not callable(self.origins) and not isinstance(self.origins, Iterable):
+            raise SettingError(f'origins must be a list, "*" or a function, not {type(self.origins).__name__}')
         if self.sockjs_url is not None and self.sockjs_file is not None:
             raise SettingError("set sockjs_url or sockjs_file, not both: the iframe page loads one script")
         if self.base_handler is not None and not (
@@ -86,9 +88,10 @@ class Settings:
 _NAMES = tuple(field.name for field in fields(Settings) if field.name != "limits")
 
 
-def read_settings(user: Mapping[str, Any] | None) -> Settings:
+def read_settings(user: Mapping[str, Any] | None, also: Iterable[str] = ()) -> Settings:
     """The settings that *user* names; limits by their own names (``max_message_bytes``) or sockjs-tornado's.
 
+    *also*: names that the caller knows, to suggest where one was misspelled.
     Raises SettingError, and warns of settings of sockjs-tornado that mean nothing here.
     """
     chosen: dict[str, Any] = {}
@@ -105,11 +108,16 @@ def read_settings(user: Mapping[str, Any] | None) -> Settings:
                 raise SettingError(f"limits must be a polysock.Limits, not {type(value).__name__}")
             chosen["limits"] = value
         elif name in _LIMIT_ALIASES or name in _LIMIT_NAMES:
-            limits[_LIMIT_ALIASES.get(name, name)] = value
+            limit = _LIMIT_ALIASES.get(name, name)
+            if limit in limits:
+                old = next(alias for alias, meant in _LIMIT_ALIASES.items() if meant == limit)
+                raise SettingError(f"{old} is the old name of {limit}: set one of them")
+            limits[limit] = value
         elif name in _NAMES:
-            chosen[name] = tuple(value) if name in ("disabled_transports", "trusted_proxies") else value
+            chosen[name] = _several(name, value) if name in ("disabled_transports", "trusted_proxies") else value
         else:
             known = (*_NAMES, *_LIMIT_ALIASES, *sorted(_LIMIT_NAMES), "limits", *_MEANINGLESS, "websocket_allow_origin")
+            known += tuple(also)
             raise SettingError(f"there is no setting {name!r}{_suggest(name, known)}")
     try:
         if limits:
@@ -119,6 +127,26 @@ def read_settings(user: Mapping[str, Any] | None) -> Settings:
         if isinstance(error, SettingError):
             raise
         raise SettingError(str(error)) from error
+
+
+def read_one(settings: Settings, name: str, also: Iterable[str] = ()) -> Any:
+    """The value in force of the setting *name*, by any of its names.  Raises SettingError as ``read_settings`` does."""
+    name = _LIMIT_ALIASES.get(name, "origins" if name == "websocket_allow_origin" else name)
+    if name in _LIMIT_NAMES:
+        return getattr(settings.limits, name)
+    if name in _NAMES or name == "limits":
+        return getattr(settings, name)
+    read_settings({name: None}, also)  # says what was meant
+    return None
+
+
+def _several(name: str, value: Any) -> tuple[str, ...]:
+    """A list, or one text, which a careless ``tuple()`` would take apart."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Iterable):
+        raise SettingError(f"{name} must be a list, not {type(value).__name__}")
+    return tuple(value)
 
 
 def _suggest(name: object, known: tuple[str, ...]) -> str:

@@ -90,26 +90,30 @@ class Broadcast:
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> CallResult:
         """Send an event and collect everybody's ack, for *timeout* seconds (the server's ``ack_timeout`` if None).
 
-        Never raises for a client that stays silent or leaves: the result tells them apart.
+        Never raises for a client that stays silent or leaves: the result tells them apart.  Raises TypeError or
+        ValueError for arguments that cannot travel, and nobody gets anything then.
         """
         limit = self._namespace.server.ack_timeout if timeout is None else timeout
-        waiting = {
-            client.id: asyncio.ensure_future(client.call(event, *args, timeout=limit)) for client in self.clients()
-        }
-        if waiting:
-            await asyncio.wait(waiting.values())
+        loop = asyncio.get_running_loop()
+        waiting: dict[str, asyncio.Future[Any]] = {}
         answers: dict[str, Any] = {}
-        missing, gone = [], []
-        for client_id, task in waiting.items():
-            error = task.exception()
-            if error is None:
-                answers[client_id] = task.result()
-            elif isinstance(error, AckTimeout):
-                missing.append(client_id)
-            elif isinstance(error, SessionClosed):
-                gone.append(client_id)
-            else:
-                raise error
+        missing: list[str] = []
+        gone: list[str] = []
+        try:
+            for client in self.clients():
+                waiting[client.id] = loop.create_future()
+                client._emit(event, args, waiting[client.id])
+            if waiting:
+                await asyncio.wait(waiting.values(), timeout=limit)
+            for client_id, future in waiting.items():
+                error = future.exception() if future.done() else AckTimeout()
+                if error is None:
+                    answers[client_id] = future.result()
+                else:
+                    (gone if isinstance(error, SessionClosed) else missing).append(client_id)
+        finally:
+            for future in waiting.values():
+                future.cancel()
         return CallResult(answers, tuple(missing), tuple(gone))
 
 
@@ -161,7 +165,7 @@ class Socket(EventHandlers):
         number = self._acks.expect(taker) if taker is not None else None
         try:
             return self._peer.send(Event(self.namespace.name, event, args, number), volatile=volatile)
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError):
             if number is not None:
                 self._acks.drop(number)
             raise
@@ -178,13 +182,19 @@ class Socket(EventHandlers):
         """
         if not self.connected:
             raise SessionClosed(self.close_reason or _GONE)
+        check_event(event)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._emit(event, args, future)
+        number = self._acks.expect(future)
         limit = self.namespace.server.ack_timeout if timeout is None else timeout
         try:
+            self._peer.send(Event(self.namespace.name, event, args, number))
             return await asyncio.wait_for(future, limit)
-        except asyncio.TimeoutError:
+        except asyncio.TimeoutError as error:
+            if isinstance(error, AckTimeout):
+                raise
             raise AckTimeout(f"no answer to {event!r} from {self.id} within {limit} s") from None
+        finally:
+            self._acks.drop(number)
 
     async def drain(self) -> None:
         """Wait until this client has caught up.  Raises SessionClosed where it has left or leaves."""
@@ -274,27 +284,30 @@ class Socket(EventHandlers):
         """Call the handlers of an event from the client, in order; the first answer that is not None is the ack."""
         handlers = [(handler, (packet.name, *packet.args)) for handler in self.take_any()]
         handlers += [(handler, tuple(packet.args)) for handler in self.take(packet.name)]
-        guards = [*self.namespace.event_middleware, *self._middleware]
-        if guards:
+        if self._middleware or self.namespace.event_middleware:
+            values = list(packet.args)
+            guards: list[tuple[Handler, tuple[Any, ...]]]
+            guards = [(guard, (self, packet.name, values)) for guard in self.namespace.event_middleware]
+            guards += [(guard, (packet.name, values)) for guard in self._middleware]
             return self._guarded(packet, guards, handlers)
         return self._call(packet, handlers)
 
     async def _guarded(
-        self, packet: Event, guards: list[Handler], handlers: list[tuple[Handler, tuple[Any, ...]]]
+        self,
+        packet: Event,
+        guards: list[tuple[Handler, tuple[Any, ...]]],
+        handlers: list[tuple[Handler, tuple[Any, ...]]],
     ) -> None:
-        for guard in guards[: len(self.namespace.event_middleware)]:
-            if not await self._allowed(packet, guard(self, packet.name, list(packet.args))):
-                return
-        for guard in guards[len(self.namespace.event_middleware) :]:
-            if not await self._allowed(packet, guard(packet.name, list(packet.args))):
+        for guard, args in guards:
+            if not await self._allowed(packet, guard, args):
                 return
         result = self._call(packet, handlers)
         if result is not None:
             await result
 
-    async def _allowed(self, packet: Event, verdict: Any) -> bool:
+    async def _allowed(self, packet: Event, guard: Handler, args: tuple[Any, ...]) -> bool:
         try:
-            if await settle(verdict) is not False:
+            if await settle(guard(*args)) is not False:
                 return True
             self._error_ack(packet, "Refused")
         except Refused as refusal:
@@ -356,7 +369,7 @@ class Socket(EventHandlers):
         args = () if answer is None else answer if isinstance(answer, tuple) else (answer,)
         try:
             self._peer.send(Ack(self.namespace.name, packet.ack_id, args))
-        except (TypeError, ValueError, OverflowError) as error:
+        except (TypeError, ValueError) as error:
             log.error(
                 "the answer of the handler of %r cannot travel (client %s in %s)",
                 packet.name,

@@ -231,6 +231,15 @@ class Client:
             except asyncio.TimeoutError:
                 raise AckTimeout(f"nothing came within {timeout} s: {event or 'no answer to the connect'}") from None
 
+    def pause(self) -> None:
+        """Take nothing for a while, as a slow client does: what is emitted waits, and what is volatile is lost."""
+        self._transport.ready = False
+
+    def resume(self) -> None:
+        """Take what has waited, and everything from now on."""
+        self._transport.ready = True
+        self._session.transport_ready(self._transport)
+
     def disconnect(self) -> None:
         """Leave the namespace and close, as a client does on purpose."""
         self._send(Disconnect(self.namespace))

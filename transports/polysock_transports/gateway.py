@@ -142,6 +142,7 @@ class GatewayHandler(RequestHandler):
     """
 
     gateway: Gateway
+    _gone = False  # the connection has closed
 
     def initialize(self, gateway: Gateway) -> None:
         self.gateway = gateway
@@ -287,6 +288,7 @@ class GatewayHandler(RequestHandler):
         self.ui = None  # type: ignore[assignment]
 
     def on_connection_close(self) -> None:
+        self._gone = True
         if self._exchange is not None:
             self._exchange.lost()
 
@@ -351,13 +353,16 @@ class GatewayHandler(RequestHandler):
         )
 
     async def _ask_application(self) -> bool:
-        """Let the application's own handler look at the request once; False where it has answered by itself."""
+        """Let the application's own handler look at the request once.
+
+        False where it has answered by itself, or the client did not wait.
+        """
         base = self.gateway.base_handler
         assert base is not None
         result = base.prepare(self)
         if inspect.isawaitable(result):
             await result
-        if self._finished:
+        if self._finished or self._gone:
             return False
         self._user = self.current_user
         return True

@@ -36,6 +36,16 @@ def _parse(origin: str) -> tuple[str, str, int | None] | None:
     return scheme, host.rstrip("."), port if port is not None else _DEFAULT_PORTS.get(scheme)
 
 
+def _origin_of(url: str) -> str:
+    """The origin of a page's address as browsers write it; empty where it has none."""
+    parsed = _parse(url) if "://" in url else None
+    if parsed is None:
+        return ""
+    scheme, host, port = parsed
+    origin = f"{scheme}://[{host}]" if ":" in host else f"{scheme}://{host}"
+    return origin if port == _DEFAULT_PORTS.get(scheme) else f"{origin}:{port}"
+
+
 class OriginPolicy:
     """The origin rule of one endpoint.
 
@@ -133,7 +143,7 @@ class OriginPolicy:
             return True
         referer = headers.get("Referer")
         if referer:
-            return self._allows(referer, scheme, host)
+            return self._allows(_origin_of(referer), scheme, host)
         return site is None and self._allow_unknown
 
     def cors_headers(self, headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -12,7 +12,6 @@ import enum
 import logging
 import math
 import sys
-from collections import deque
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -169,10 +168,11 @@ class Session:
         self._limits = limits
         self._state = State.CONNECTING
         self._transport: Transport | None = None
-        self._queue: deque[Frame] = deque()
+        # Both are lists, since most sessions have nothing waiting and an empty deque weighs 760 bytes.
+        self._queue: list[Frame] = []
         self._queue_bytes = 0
         self._drainers: list[asyncio.Future[None]] = []
-        self._inbox: deque[tuple[Any, int]] = deque()  # (what on_message gets, its size)
+        self._inbox: list[tuple[Any, int]] = []  # (what on_message gets, its size)
         self._inbox_bytes = 0
         self._room_waiters: list[asyncio.Future[None]] = []
         self._handler: asyncio.Future[Any] | None = None
@@ -447,7 +447,11 @@ class Session:
         size = len(data)
         job: Any = data
         if self._arrive is not None:
-            job = self._arrive(data)
+            try:
+                job = self._arrive(data)
+            except Exception:
+                self._handler_failed()
+                return
             if job is None:
                 return
         if self._handler is None and not self._inbox:
@@ -507,7 +511,7 @@ class Session:
         if not handler.cancelled() and handler.exception() is not None:
             self._handler_failed(handler.exception())
         while self._inbox and self._handler is None:
-            job, size = self._inbox.popleft()
+            job, size = self._inbox.pop(0)
             self._inbox_bytes -= size
             self._handle(job)
         if not self.inbox_full or self._state is not State.OPEN:

@@ -21,6 +21,7 @@ __all__ = [
     "Packet",
     "PacketCodec",
     "PacketReader",
+    "dumps",
     "loads",
 ]
 
@@ -98,6 +99,20 @@ class PacketCodec(Protocol):
         """A reader for one client."""
 
 
+def dumps(value: Any) -> str:
+    """*value* as JSON.  Raises TypeError or ValueError for what JSON cannot carry: ``nan``, or nesting without end."""
+    try:
+        text = ujson.dumps(value, ensure_ascii=False, escape_forward_slashes=False, allow_nan=False)
+        if not text.isascii():
+            text.encode("utf-8")
+    except UnicodeEncodeError:
+        # A lone surrogate: JSON can carry it escaped, and a WebSocket's UTF-8 not as it is.
+        return ujson.dumps(value, escape_forward_slashes=False, allow_nan=False)
+    except (OverflowError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
 # What ujson reads as a number that is not finite, though JSON has none: the words, and numbers too large for a double.
 _SUSPICIOUS = re.compile(r"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
 
@@ -115,6 +130,14 @@ def _all_finite(value: Any) -> bool:
         elif kind is dict:
             waiting.extend(item.values())
     return True
+
+
+def dumps(value: Any) -> str:
+    """*value* as JSON text.  Raises TypeError or ValueError for what JSON cannot say."""
+    try:
+        return ujson.dumps(value, ensure_ascii=False, escape_forward_slashes=False, allow_nan=False)
+    except OverflowError:
+        raise ValueError("JSON has no NaN and no infinity, and no number of that size") from None
 
 
 def loads(text: str) -> Any:

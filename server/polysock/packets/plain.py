@@ -13,11 +13,9 @@ from binascii import Error as Base64Error
 from collections.abc import Sequence
 from typing import Any
 
-import ujson
-
 from polysock_transports import ProtocolError
 
-from . import RESERVED_EVENTS, Ack, Connect, ConnectError, Disconnect, Event, Packet, loads
+from . import RESERVED_EVENTS, Ack, Connect, ConnectError, Disconnect, Event, Packet, dumps, loads
 
 __all__ = ["PLAIN_PACKETS", "PlainPackets", "PlainReader"]
 
@@ -67,7 +65,10 @@ class PlainPackets:
             values = ["#error", packet.message, *([] if packet.data is None else [packet.data])]
         else:
             values = ["#disconnect"]
-        return (ujson.dumps(_to_json(values), ensure_ascii=False, escape_forward_slashes=False, allow_nan=False),)
+        try:
+            return (dumps(_to_json(values)),)
+        except RecursionError:
+            raise ValueError("the arguments are nested too deep") from None
 
     def reader(self, *, max_attachments: int, max_attachment_bytes: int) -> PlainReader:
         return PlainReader()

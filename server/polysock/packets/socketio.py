@@ -12,12 +12,10 @@ from binascii import Error as Base64Error
 from collections.abc import Sequence
 from typing import Any
 
-import ujson
-
 from polysock_transports import ProtocolError
 from polysock_transports.errors import MESSAGE_TOO_BIG
 
-from . import RESERVED_EVENTS, Ack, Connect, ConnectError, Disconnect, Event, Packet, loads
+from . import RESERVED_EVENTS, Ack, Connect, ConnectError, Disconnect, Event, Packet, dumps, loads
 
 __all__ = ["BINARY", "TEXT_ONLY", "SocketIO", "SocketIOReader"]
 
@@ -25,10 +23,6 @@ _CONNECT, _DISCONNECT, _EVENT, _ACK, _CONNECT_ERROR, _BINARY_EVENT, _BINARY_ACK 
 _BINARY_TYPES = _BINARY_EVENT + _BINARY_ACK
 _HEAD = re.compile(r"([0-6])(?:([0-9]{1,6})-)?(?:(/[^,]*)(?:,|\Z))?([0-9]{1,15})?(.*)\Z", re.DOTALL)
 _MAX_NAMESPACE_CHARS = 256
-
-
-def _dumps(value: Any) -> str:
-    return ujson.dumps(value, ensure_ascii=False, escape_forward_slashes=False, allow_nan=False)
 
 
 def _take_binary(value: Any, attachments: list[bytes]) -> Any:
@@ -60,12 +54,12 @@ class SocketIO:
         if isinstance(packet, Ack):
             return self._with_attachments(_ACK, _BINARY_ACK, namespace, packet.ack_id, list(packet.args))
         if isinstance(packet, Connect):
-            return (_CONNECT + namespace + (_dumps(packet.data) if packet.data is not None else ""),)
+            return (_CONNECT + namespace + (dumps(packet.data) if packet.data is not None else ""),)
         if isinstance(packet, ConnectError):
             body = {"message": packet.message}
             if packet.data is not None:
                 body["data"] = packet.data
-            return (_CONNECT_ERROR + namespace + _dumps(body),)
+            return (_CONNECT_ERROR + namespace + dumps(body),)
         return (_DISCONNECT + namespace,)
 
     def _with_attachments(
@@ -75,11 +69,14 @@ class SocketIO:
         attachments: list[bytes] = []
         for value in values:
             if not isinstance(value, _PLAIN_TYPES):
-                values = _take_binary(values, attachments)
+                try:
+                    values = _take_binary(values, attachments)
+                except RecursionError:
+                    raise ValueError("the arguments are nested too deep") from None
                 break
         if not attachments:
-            return (plain + namespace + number + _dumps(values),)
-        text = f"{binary}{len(attachments)}-{namespace}{number}{_dumps(values)}"
+            return (plain + namespace + number + dumps(values),)
+        text = f"{binary}{len(attachments)}-{namespace}{number}{dumps(values)}"
         if self._text_only:
             return (text, *("b" + b64encode(data).decode("ascii") for data in attachments))
         return (text, *attachments)

@@ -38,7 +38,10 @@ class Plain:
             return message
         if isinstance(message, (bytearray, memoryview)):
             return bytes(message)
-        return ujson.dumps(message, ensure_ascii=False, escape_forward_slashes=False, allow_nan=False)
+        try:
+            return ujson.dumps(message, ensure_ascii=False, escape_forward_slashes=False, allow_nan=False)
+        except OverflowError:
+            raise ValueError("JSON has no NaN and no infinity") from None
 
     def pack(self, fragments: Sequence[Frame]) -> Sequence[Frame]:
         return fragments

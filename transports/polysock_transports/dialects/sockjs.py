@@ -134,7 +134,10 @@ class SockJS:
                 message = bytes(message).decode("utf-8")
             except UnicodeDecodeError:
                 raise ValueError("SockJS carries text only, and these bytes are not UTF-8 text") from None
-        return ujson.dumps(message, ensure_ascii=True, escape_forward_slashes=False, allow_nan=False)
+        try:
+            return ujson.dumps(message, ensure_ascii=True, escape_forward_slashes=False, allow_nan=False)
+        except OverflowError:
+            raise ValueError("JSON has no NaN and no infinity") from None
 
     def pack(self, fragments: Sequence[Frame]) -> Sequence[Frame]:
         return ("a[" + ",".join(fragments) + "]",)  # type: ignore[arg-type]  # encode() makes str only
