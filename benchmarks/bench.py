@@ -24,7 +24,7 @@ from load import LINES
 
 HERE = Path(__file__).parent
 OURS, THEIRS = "polysock", "sockjs-tornado"
-UNITS = {"echo": "us", "broadcast": "us", "memory": "KiB"}
+UNITS = {"echo": "us", "broadcast": "us", "hub": "us", "memory": "KiB"}
 # Memory needs a fresh server for each round, and varies little.
 MEMORY_ROUNDS = 3
 
@@ -66,7 +66,9 @@ def load(line: str, options: list[str]) -> list[dict[str, Any]]:
 def measure(line: str, options: argparse.Namespace) -> dict[str, list[float]]:
     """Server name -> one value for each round."""
     kind = LINES[line].kind
-    clients = {"echo": options.clients, "broadcast": options.members, "memory": options.idle}[kind]
+    clients = {"echo": options.clients, "broadcast": options.members, "hub": options.members, "memory": options.idle}[
+        kind
+    ]
     if kind == "memory":
         rounds = min(MEMORY_ROUNDS, options.rounds)
         records = [record for _ in range(rounds) for record in load(line, ["--clients", str(clients)])]

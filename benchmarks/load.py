@@ -110,6 +110,21 @@ class Client:
         _must(frame, b"o")
         self.opened.set_result(None)
 
+    async def join(self) -> None:
+        """Enter the hub's namespace: ask, and wait until the server has said yes."""
+        joined = asyncio.get_running_loop().create_future()
+
+        def answered(frame: bytes) -> None:
+            _must(frame[:5], b'a["0{')
+            joined.set_result(None)
+
+        self.on_frame, self.on_answer = answered, lambda: None
+        self.send(b"0")
+        await joined
+
+    def send(self, text: bytes) -> None:
+        raise NotImplementedError
+
     async def connect(self, protocol: asyncio.Protocol) -> None:
         transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, "127.0.0.1", self.port)
         self.connections.append(transport)
@@ -193,10 +208,9 @@ class HttpClient(Client):
         self._again = (
             f"{self.receive_method} {self.path}{self.receive_path} HTTP/1.1\r\n{browser}{extra}\r\n"
         ).encode()
-        size = len(self.payload(b"x" * MESSAGE_BYTES))
         self._send_head = (
             f"POST {self.path}{self.send_path} HTTP/1.1\r\n{browser}{origin}"
-            f"Content-Type: {self.send_type}\r\nContent-Length: {size}\r\n\r\n"
+            f"Content-Type: {self.send_type}\r\nContent-Length: %d\r\n\r\n"
         ).encode()
         self._receiver = HttpConnection(self.part, self.end)
         await self.connect(self._receiver)
@@ -210,7 +224,8 @@ class HttpClient(Client):
         self._receiver.ask(self._again)
 
     def send(self, text: bytes) -> None:
-        self._sender.ask(self._send_head + self.payload(text))
+        payload = self.payload(text)
+        self._sender.ask(self._send_head % len(payload) + payload)
 
     def payload(self, text: bytes) -> bytes:
         return b'["%b"]' % text
@@ -373,15 +388,16 @@ class Echoer:
 class Broadcasts(Work):
     """A speaker over WebSocket says something, all members hear it, then the next."""
 
-    def __init__(self, speaker: Client, members: list[Client]) -> None:
+    def __init__(self, speaker: Client, members: list[Client], heard: bytes) -> None:
+        """*heard*: the frame that members get, with ``%b`` for what was said."""
         super().__init__()
-        self._speaker, self._members = speaker, len(members)
+        self._speaker, self._members, self._frame = speaker, len(members), heard
         for member in members:
             member.on_frame = self._heard
 
     def begin(self) -> None:
         text = self.text(0)
-        self._wanted, self._missing = b'a["%b"]' % text, self._members
+        self._wanted, self._missing = self._frame % text, self._members
         self._speaker.send(text)
 
     def _heard(self, frame: bytes) -> None:
@@ -414,6 +430,10 @@ LINES = {
     "broadcast-xhr-streaming": Line("broadcast delivery, xhr_streaming", "broadcast", XhrStreamingClient),
     "broadcast-eventsource": Line("broadcast delivery, eventsource", "broadcast", EventSourceClient),
     "broadcast-xhr": Line("broadcast delivery, xhr long-polling", "broadcast", XhrClient),
+    "hub-websocket": Line("hub: room emit, WebSocket", "hub", WebSocketClient),
+    "hub-xhr-streaming": Line("hub: room emit, xhr_streaming", "hub", XhrStreamingClient),
+    "hub-eventsource": Line("hub: room emit, eventsource", "hub", EventSourceClient),
+    "hub-xhr": Line("hub: room emit, xhr long-polling", "hub", XhrClient),
     "memory-websocket": Line("memory of an idle WebSocket session", "memory", WebSocketClient),
     "memory-xhr": Line("memory of a parked xhr poll", "memory", XhrClient),
 }
@@ -453,9 +473,16 @@ async def measure_cpu(line: Line, servers: dict[str, int], options: argparse.Nam
     for name, port in servers.items():
         if line.kind == "echo":
             works[name] = Echoes(await opened(line.client, port, "echo", options.clients, sends=True))
-        else:
+        elif line.kind == "broadcast":
             members = await opened(line.client, port, "hall", options.clients, sends=False)
-            works[name] = Broadcasts((await opened(WebSocketClient, port, "speaker", 1, sends=True))[0], members)
+            (speaker,) = await opened(WebSocketClient, port, "speaker", 1, sends=True)
+            works[name] = Broadcasts(speaker, members, b'a["%b"]')
+        else:
+            members = await opened(line.client, port, "hub", options.clients, sends=True)
+            for member in members:
+                await asyncio.wait_for(member.join(), ANSWER_TIMEOUT_S)
+            (speaker,) = await opened(WebSocketClient, port, "emitter", 1, sends=True)
+            works[name] = Broadcasts(speaker, members, b'a["2[\\"said\\",\\"%b\\"]"]')
         await works[name].run(min(WARM_UP_S, options.seconds))
     for _ in range(options.rounds):
         for name, port in servers.items():

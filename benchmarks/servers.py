@@ -44,8 +44,8 @@ def resident_bytes() -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
-def routers(router: Any, connection: Any) -> list[Any]:
-    """The application, on either library."""
+def echo_and_hall(router: Any, connection: Any) -> list[Any]:
+    """The application without a hub, on either library."""
     members = set()
 
     class Echo(connection):
@@ -69,20 +69,46 @@ def routers(router: Any, connection: Any) -> list[Any]:
     return [router(Echo, "/echo", SETTINGS), router(Hall, "/hall", SETTINGS), router(Speaker, "/speaker", SETTINGS)]
 
 
-def library(name: str) -> tuple[Any, Any]:
-    if name == "polysock":
-        from polysock import Connection, SockJSRouter
+def polysock_specs() -> list[Any]:
+    from polysock import Connection, Server, SockJSRouter
 
-        return SockJSRouter, Connection
+    io = Server(**SETTINGS)
+    io.on("connection", lambda socket: socket.join("hall"))
+
+    class Emitter(Connection):
+        def on_message(self, message):
+            io.to("hall").emit("said", message)
+
+    routers = [*echo_and_hall(SockJSRouter, Connection), SockJSRouter(Emitter, "/emitter", SETTINGS)]
+    return [*io.route("/hub"), *(spec for router in routers for spec in router.urls)]
+
+
+def sockjs_tornado_specs() -> list[Any]:
+    """It has no hub: members are a set, and the packets the same text, made by hand."""
     from sockjs.tornado import SockJSConnection, SockJSRouter
 
-    return SockJSRouter, SockJSConnection
+    members = set()
+
+    class Hub(SockJSConnection):
+        def on_message(self, message):
+            members.add(self)
+            self.send('0{"sid":"xxxxxxxxxxxxxxxxxxxx"}')
+
+        def on_close(self):
+            members.discard(self)
+
+    class Emitter(SockJSConnection):
+        def on_message(self, message):
+            self.broadcast(members, "2" + json.dumps(["said", message], separators=(",", ":")))
+
+    routers = echo_and_hall(SockJSRouter, SockJSConnection)
+    routers += [SockJSRouter(Hub, "/hub", SETTINGS), SockJSRouter(Emitter, "/emitter", SETTINGS)]
+    return [spec for router in routers for spec in router.urls]
 
 
 async def main(name: str) -> None:
     logging.disable(logging.CRITICAL)
-    served = routers(*library(name))
-    specs = [spec for router in served for spec in router.urls]
+    specs = polysock_specs() if name == "polysock" else sockjs_tornado_specs()
     application = Application([("/control", Control), *specs], log_function=lambda handler: None)
     sockets = bind_sockets(0, "127.0.0.1", backlog=BACKLOG)
     HTTPServer(application).add_sockets(sockets)

@@ -23,7 +23,6 @@ from polysock_transports.wire import Frame
 from support.clients import (
     CALLBACK,
     EVERY,
-    HTTP,
     SOCKJS,
     WEBSOCKETS,
     Client,
@@ -411,7 +410,6 @@ async def test_broadcast_encodes_once_for_a_dialect_and_once_for_a_shape(monkeyp
         for client in clients[:-1]:
             assert await client.message() == message
         assert not gone.send("x")
-        assert [await client.message() for client in clients[-1:] if not client.raw] == []
         router.broadcast(App.made, b"bytes too")
         for client in clients[:-1]:
             assert await client.message() == "bytes too"
@@ -468,7 +466,7 @@ async def test_info_outlives_the_request(transport: str) -> None:
     cookie = create_signed_value(SECRET, "user", "ann").decode()
     async with endpoint(App, {"origins": ["https://a.example"]}, prefix="/app/s", cookie_secret=SECRET) as (
         base,
-        router,
+        _,
     ):
         headers = [
             ("Cookie", f'user="{cookie}"; plain=1'),
@@ -504,7 +502,6 @@ async def test_info_outlives_the_request(transport: str) -> None:
         forged = create_signed_value("another secret", "user", "eve").decode()
         assert info.get_secure_cookie("user", forged) is None
         assert info.get_current_user() is info.current_user is None
-        assert router is not None
 
 
 async def test_secure_cookie_without_a_secret_says_what_is_missing() -> None:
@@ -833,7 +830,6 @@ async def test_keep_alive_connection_serves_pages_and_sessions_alike() -> None:
             assert (await connection.request("GET", f"/s/0/j{number}/jsonp?c={CALLBACK}")).status == 200
             assert (await connection.request("GET", "/s/nothing")).status == 404
     assert len(App.made) == 6
-    assert set(HTTP) > {"xhr", "jsonp"}
 
 
 @pytest.mark.parametrize("flags", [["-W", "error"], ["-W", "error", "-X", "dev"], ["-W", "error", "-bb", "-O"]])

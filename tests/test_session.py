@@ -215,10 +215,7 @@ async def test_application_closes(transport: str, where: str) -> None:
                 self.close(3001, "enough")
 
         def on_message(self, message: str | bytes) -> None:
-            if where == "on_message":
-                self.close(3001, "enough")
-            else:
-                self.close(3001, "enough")
+            self.close(3001, "enough")
 
         def on_close(self) -> None:
             super().on_close()
@@ -571,8 +568,7 @@ async def test_messages_accepted_before_the_client_left_are_handled_before_on_cl
         await client.open()
         await client.send("1", "2")
         await client.send("3")
-        connection = App.made[0] if App.made else None
-        assert connection is not None
+        connection = App.made[0]
         core = connection.session.core
         if transport not in WEBSOCKETS:
             await until(lambda: len(core._inbox) == 2)

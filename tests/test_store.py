@@ -10,9 +10,7 @@ from polysock_transports.limits import Limits
 from polysock_transports.session import Session, State
 from polysock_transports.store import SessionStore
 from support.clients import (
-    SOCKJS as SOCKJS_TRANSPORTS,
-)
-from support.clients import (
+    EVERY,
     WEBSOCKETS,
     Client,
     Recorder,
@@ -184,7 +182,7 @@ async def test_room_is_counted_and_given_back() -> None:
     assert sorted(session.id for session in store) == ["2", "4", "6"]
 
 
-@pytest.mark.parametrize("transport", [*SOCKJS_TRANSPORTS, "rawwebsocket"])
+@pytest.mark.parametrize("transport", EVERY)
 @pytest.mark.parametrize(
     ("settings", "status"), [({"max_sessions": 1}, 503), ({"max_sessions_per_address": 1}, 429)], ids=["all", "address"]
 )
@@ -251,7 +249,7 @@ async def test_close_all_tells_everybody() -> None:
         pass
 
     async with endpoint(App) as (base, router):
-        clients = [Client(base, transport) for transport in (*SOCKJS_TRANSPORTS, "rawwebsocket")]
+        clients = [Client(base, transport) for transport in EVERY]
         for client in clients:
             await client.open()
         router.close()

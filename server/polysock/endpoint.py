@@ -1,4 +1,4 @@
-"""One SockJS endpoint from its settings: the gateway, the pages and the URL specs."""
+"""One endpoint from its settings: the gateway, the pages and the URL specs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 
 from polysock_transports.addresses import TrustedProxies
 from polysock_transports.clock import Clock
+from polysock_transports.dialects import plainhttp
 from polysock_transports.dialects.sockjs import SOCKJS, URL_PATTERN
 from polysock_transports.gateway import Gateway, ListenerFactory
 from polysock_transports.origins import OriginPolicy
 from polysock_transports.pages import Answer, SockJSPages
 from polysock_transports.permessage_deflate import DeflateOptions
+from polysock_transports.plaingateway import PlainHandler
 
 from .settings import SettingError, Settings
 
-__all__ = ["SockJSEndpoint", "origin_policy"]
+__all__ = ["PlainEndpoint", "SockJSEndpoint", "origin_policy"]
 
 log = logging.getLogger("polysock")
 
@@ -39,31 +41,39 @@ def origin_policy(settings: Settings, where: str) -> OriginPolicy:
     return policy
 
 
+def _gateway(prefix: str, settings: Settings, **own: Any) -> Gateway:
+    try:
+        proxies = TrustedProxies(settings.trusted_proxies)
+    except ValueError as error:
+        raise SettingError(str(error)) from error
+    compression = settings.compression
+    return Gateway(
+        limits=settings.limits,
+        origins=origin_policy(settings, prefix or "/"),
+        proxies=proxies,
+        disabled=frozenset(settings.disabled_transports),
+        session_cookie=settings.jsessionid,
+        verify_address=settings.verify_ip,
+        compression=DeflateOptions() if compression is True else compression or None,
+        base_handler=settings.base_handler,
+        **own,
+    )
+
+
 class SockJSEndpoint:
     """What is mounted at one prefix."""
 
     def __init__(self, prefix: str, settings: Settings, listener: ListenerFactory, clock: Clock) -> None:
         """Raises SettingError, and OSError where ``sockjs_file`` cannot be read."""
         self.prefix = prefix.rstrip("/")
-        try:
-            proxies = TrustedProxies(settings.trusted_proxies)
-        except ValueError as error:
-            raise SettingError(str(error)) from error
-        compression = settings.compression
-        self.gateway = Gateway(
+        self.gateway = _gateway(
+            self.prefix,
+            settings,
             dialect=SOCKJS,
             listener=listener,
             mount=re.compile(self.prefix),
             page=self._page,
-            limits=settings.limits,
             clock=clock,
-            origins=origin_policy(settings, self.prefix or "/"),
-            proxies=proxies,
-            disabled=frozenset(settings.disabled_transports),
-            session_cookie=settings.jsessionid,
-            verify_address=settings.verify_ip,
-            compression=DeflateOptions() if compression is True else compression or None,
-            base_handler=settings.base_handler,
         )
         self._pages = SockJSPages(
             websocket="websocket" not in self.gateway.disabled,
@@ -80,3 +90,30 @@ class SockJSEndpoint:
     def urls(self) -> list[tuple[str, type, dict[str, Any]]]:
         """URL specs for ``tornado.web.Application``."""
         return [(self.prefix + URL_PATTERN, self.gateway.handler_class(), {"gateway": self.gateway})]
+
+
+class PlainEndpoint:
+    """The addresses for clients without any library, at one prefix."""
+
+    def __init__(self, prefix: str, settings: Settings, listener: ListenerFactory, clock: Clock) -> None:
+        """Raises SettingError."""
+        self.prefix = prefix.rstrip("/")
+        self.gateway = _gateway(
+            self.prefix,
+            settings,
+            dialect=plainhttp.PLAIN_HTTP,
+            listener=listener,
+            mount=re.compile(f"{self.prefix}(?={plainhttp.URL_PATTERN}\\Z)"),
+            page=_no_page,
+            clock=clock,
+            handler=PlainHandler,
+        )
+
+    @property
+    def urls(self) -> list[tuple[str, type, dict[str, Any]]]:
+        """URL specs for ``tornado.web.Application``."""
+        return [(self.prefix + plainhttp.URL_PATTERN, self.gateway.handler_class(), {"gateway": self.gateway})]
+
+
+def _no_page(page: str, mount: str, headers: Mapping[str, str]) -> Answer:
+    return 404, (), b""

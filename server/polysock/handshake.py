@@ -49,6 +49,13 @@ class Handshake:
         return self.info.path
 
     @property
+    def feed_rooms(self) -> tuple[str, ...]:
+        """The rooms that an EventSource feed asks for; empty for all of the namespace, and for every other client."""
+        if self.info.transport != "events":
+            return ()
+        return tuple(name.decode("utf-8", "replace") for name in self.info.arguments.get("room", ()))
+
+    @property
     def xdomain(self) -> bool:
         """Whether a browser said that the page comes from somewhere (it says so across origins, and more)."""
         return self.info.origin is not None

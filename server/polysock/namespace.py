@@ -105,7 +105,8 @@ class Namespace(_Guarded):
     def socket(self, socket_id: str) -> Socket | Broadcast:
         """The client with this id, to emit to; where there is none, something that reaches nobody."""
         member = self.hub.get(socket_id)
-        return member if isinstance(member, Socket) else self.to(socket_id)
+        # (A room of that name is not meant.)
+        return member if isinstance(member, Socket) else self.to(socket_id).except_(socket_id)
 
     def clients(self, room: str | None = None) -> list[Socket]:
         """The Sockets of the namespace, or of one room of it."""

@@ -219,6 +219,8 @@ class Peer:
         for handler in namespace.take("disconnect"):
             self._call_hook(handler, "disconnect", (socket, text))
         self.server.forget_if_empty(namespace)
+        if self._only is not None:
+            self.session.close(reason)  # its one connection was for this namespace alone
 
     def _call_hooks(self, namespace: Namespace, event: str, args: tuple[Any, ...]) -> Awaitable[Any] | None:
         """The handlers of *event* in order; awaitable where one of them is ``async def``."""

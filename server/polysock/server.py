@@ -21,7 +21,8 @@ from polysock_transports.clock import Clock, LoopClock
 from polysock_transports.errors import GOING_AWAY
 
 from .acks import CallResult
-from .endpoint import SockJSEndpoint
+from .endpoint import PlainEndpoint, SockJSEndpoint
+from .feeds import Feeds, plain_peer
 from .handlers import Handler
 from .namespace import Manager, Namespace, NamespacePattern
 from .packets.socketio import BINARY, TEXT_ONLY
@@ -99,7 +100,7 @@ class Server:
         self._user = dict(settings)
         self._settings: Settings = read_settings(self._user, _OWN_SETTINGS)
         self._options: dict[str, Any] = {}
-        self._endpoints: list[SockJSEndpoint] = []
+        self._endpoints: list[SockJSEndpoint | PlainEndpoint] = []
         self._tasks: set[asyncio.Future[Any]] = set()
         self._patterns: list[NamespacePattern] = []
         self.closing: CloseReason | None = None
@@ -111,6 +112,8 @@ class Server:
         self.sockets: Namespace = self._make("/")
         """The namespace ``/``."""
         self.manager = Manager(self)
+        self.feeds = Feeds(self)
+        """The EventSource feeds of this moment, for the parts of this package."""
 
     # -- namespaces
 
@@ -276,6 +279,8 @@ class Server:
         specs: list[Any] = []
         if sockjs is not None:
             specs += self.route(sockjs)
+        if plain is not None:
+            specs += self.route_plain(plain)
         return specs
 
     def route(self, prefix: str) -> list[Any]:
@@ -283,6 +288,15 @@ class Server:
         endpoint = SockJSEndpoint(prefix, self._settings, self._peer, self.clock)
         self._endpoints.append(endpoint)
         return endpoint.urls
+
+    def route_plain(self, prefix: str) -> list[Any]:
+        """URL specs for one more mount for plain clients (docs/wire-plain.md)."""
+        endpoint = PlainEndpoint(prefix, self._settings, self._plain_peer, self.clock)
+        self._endpoints.append(endpoint)
+        return endpoint.urls
+
+    def _plain_peer(self, info: ConnectionInfo, session_id: str) -> Peer:
+        return plain_peer(self, info)
 
     def _peer(self, info: ConnectionInfo, session_id: str) -> Peer:
         # A raw WebSocket carries binary as it is; SockJS is text.
@@ -294,6 +308,7 @@ class Server:
         self.closing = closing
         for endpoint in self._endpoints:
             endpoint.gateway.store.close_all(closing)
+        self.feeds.close()
         for namespace in list(self.namespaces.values()):
             for socket in namespace.clients():
                 socket.receiver.close(closing)  # whatever is mounted elsewhere, and clients in memory

@@ -282,26 +282,19 @@ class Socket(EventHandlers):
 
     def dispatch(self, packet: Event) -> Awaitable[Any] | None:
         """Call the handlers of an event from the client, in order; the first answer that is not None is the ack."""
-        handlers = [(handler, (packet.name, *packet.args)) for handler in self.take_any()]
-        handlers += [(handler, tuple(packet.args)) for handler in self.take(packet.name)]
         if self._middleware or self.namespace.event_middleware:
             values = list(packet.args)
             guards: list[tuple[Handler, tuple[Any, ...]]]
             guards = [(guard, (self, packet.name, values)) for guard in self.namespace.event_middleware]
             guards += [(guard, (packet.name, values)) for guard in self._middleware]
-            return self._guarded(packet, guards, handlers)
-        return self._call(packet, handlers)
+            return self._guarded(packet, guards)
+        return self._call(packet)
 
-    async def _guarded(
-        self,
-        packet: Event,
-        guards: list[tuple[Handler, tuple[Any, ...]]],
-        handlers: list[tuple[Handler, tuple[Any, ...]]],
-    ) -> None:
+    async def _guarded(self, packet: Event, guards: list[tuple[Handler, tuple[Any, ...]]]) -> None:
         for guard, args in guards:
             if not await self._allowed(packet, guard, args):
                 return
-        result = self._call(packet, handlers)
+        result = self._call(packet)
         if result is not None:
             await result
 
@@ -316,7 +309,9 @@ class Socket(EventHandlers):
             self._failed(packet, error)
         return False
 
-    def _call(self, packet: Event, handlers: list[tuple[Handler, tuple[Any, ...]]]) -> Awaitable[Any] | None:
+    def _call(self, packet: Event) -> Awaitable[Any] | None:
+        handlers = [(handler, (packet.name, *packet.args)) for handler in self.take_any()]
+        handlers += [(handler, tuple(packet.args)) for handler in self.take(packet.name)]
         if not handlers:
             self._error_ack(packet, "No handler for this event")
             return None

@@ -54,7 +54,7 @@ _HTTP_TRANSPORTS: dict[str, type[HttpTransport]] = {
 }
 _WEBSOCKETS: dict[str, type[WebSocket]] = {"websocket": WebSocket, "rawwebsocket": RawWebSocket}
 # What scripts of another origin read; script elements and frames need no CORS.
-_CORS_ROUTES = frozenset(("xhr", "xhr_streaming", "xhr_send", "eventsource", "info"))
+_CORS_ROUTES = frozenset(("xhr", "xhr_streaming", "xhr_send", "eventsource", "info", "poll", "emit", "leave", "events"))
 _FRAMED_ROUTES = frozenset(("htmlfile", "iframe"))
 # What says nothing and does nothing: a link from another site may lead there.
 _PAGES_FOR_ALL = frozenset(("greeting", "script"))
@@ -101,6 +101,8 @@ class Gateway:
     """Whether a session belongs to the address that opened it."""
     compression: DeflateOptions | None = None
     base_handler: type[RequestHandler] | None = None
+    handler: type[GatewayHandler] | None = None
+    """A request handler of this endpoint's own, in place of ``GatewayHandler``."""
     store: SessionStore = field(init=False)
     opened: dict[str, int] = field(init=False, default_factory=dict)
     """Transport name -> how many sessions it has opened."""
@@ -111,9 +113,10 @@ class Gateway:
 
     def handler_class(self) -> type[GatewayHandler]:
         """The request handler of this endpoint; with ``base_handler`` also a subclass of that."""
+        handler = self.handler or GatewayHandler
         if self.base_handler is None:
-            return GatewayHandler
-        return type(f"Gateway{self.base_handler.__name__}", (GatewayHandler, self.base_handler), {})
+            return handler
+        return type(f"Gateway{self.base_handler.__name__}", (handler, self.base_handler), {})
 
     def date_header(self) -> tuple[str, str]:
         """The Date header (RFC 9110 section 6.6.1), made once a second."""
@@ -179,6 +182,9 @@ class GatewayHandler(RequestHandler):
             self._body_limit = limit * _FORM_GROWTH + _FORM_EXTRA_BYTES if "unwrap" in route.options else limit
             length = request.headers.get("Content-Length", "")
             # Anything but digits is Tornado's to refuse, a moment later.
+            # A body that never ends would hold its connection for ever.
+            body: Any = request.connection
+            body.set_body_timeout(gateway.limits.body_timeout_s)
             if length.isdecimal() and int(length[:20]) > self._body_limit:
                 self._too_big()
 
@@ -271,11 +277,13 @@ class GatewayHandler(RequestHandler):
     def _open_exchange(self) -> Exchange:
         request = self.request
         exchange: Exchange
+        stuck = self.gateway.limits.write_timeout_s
         if request.version == "HTTP/1.1":
             close = request.headers.get("Connection", "").lower() == "close"
-            exchange = KeepAliveExchange(request.connection, self._done, close=close)  # type: ignore[arg-type]
+            connection: Any = request.connection
+            exchange = KeepAliveExchange(connection, self._done, close=close, write_timeout_s=stuck)
         else:
-            exchange = ClosingExchange(self.detach(), self._done)
+            exchange = ClosingExchange(self.detach(), self._done, write_timeout_s=stuck)
         # What Tornado looks at to know that the answer is no longer its business.
         self._finished = True
         self._exchange = exchange
@@ -373,18 +381,22 @@ class GatewayHandler(RequestHandler):
         info = self._info(route)
         gateway.store.check_room(info.ip)
         listener = gateway.listener(info, route.session_id)
-        session = Session(
+        session = self._make_session(route, listener, info.ip)
+        listener.bind(session)
+        return session, listener
+
+    def _make_session(self, route: Route, listener: SessionListener, address: str) -> Session:
+        gateway = self.gateway
+        return Session(
             route.session_id,
             listener,
             PLAIN if route.transport == "rawwebsocket" else gateway.dialect,
             scheduler=gateway.store,
             clock=gateway.clock,
             limits=gateway.limits,
-            address=info.ip,
+            address=address,
             resumable=route.transport not in _WEBSOCKETS,
         )
-        listener.bind(session)
-        return session, listener
 
     def _open(self, session: Session, route: Route) -> None:
         """Open *session*, counting it from here on.  Raises Refused."""
@@ -516,7 +528,9 @@ class GatewayHandler(RequestHandler):
         answer = handshake_response(
             headers["Sec-WebSocket-Key"], subprotocol, agreed[0] if agreed else None, (gateway.date_header(),)
         )
-        pipe = IOStreamPipe(self.detach(), read_chunk_bytes=limits.read_chunk_bytes)
+        pipe = IOStreamPipe(
+            self.detach(), read_chunk_bytes=limits.read_chunk_bytes, write_timeout_s=limits.write_timeout_s
+        )
         pipe.write(answer)
         self._done(101)
         transport = _WEBSOCKETS[route.transport](

@@ -56,8 +56,30 @@ class Limits:
     """How long a session lives without a receiving connection, and how long a close is repeated."""
     close_timeout_s: float = 5.0
     """How long to wait for the peer's half of a closing handshake, and for handlers of a session that ended."""
-    sweep_interval_s: float = 1.0
+    body_timeout_s: float = 60.0
+    """How long the body of a POST may take to arrive; then the connection is cut."""
+    write_timeout_s: float = 60.0
+    """How long a connection may take nothing of what was written to it; then it is cut (by the kernel: Linux only)."""
+    sweep_interval_s: float = 0.1
     """How coarse deadlines are: at most this much later than due."""
+
+    # -- plain clients
+    plain_poll_timeout_s: float = 60.0
+    """A client of timed polling that does not poll for this long is gone."""
+    feed_history_messages: int = 500
+    """Events that one feed keeps for clients that come back."""
+    feed_history_bytes: int = 256 * 1024
+    """The same in bytes."""
+    feed_linger_s: float = 30.0
+    """How long a feed is kept after its last client went."""
+    feed_retry_s: float = 2.0
+    """How long browsers are told to wait before they ask for a feed again."""
+    max_feeds: int = 1_000
+    """Feeds (a namespace and a choice of rooms) kept at one time; one more, where all have clients, is answered 503."""
+    max_feed_rooms: int = 20
+    """Rooms in one feed; 400 beyond."""
+    max_name_chars: int = 256
+    """Longest name of a namespace or room in a URL; 400 beyond."""
 
     # -- sizes on the wire
     response_limit_bytes: int = 128 * 1024

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from asyncio import Future
+from contextlib import suppress
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -74,11 +75,12 @@ class _Outflow:
     Keeps nothing of its owner: every request would leave a reference cycle behind for the garbage collector.
     """
 
-    __slots__ = ("backlog", "stream")
+    __slots__ = ("_write_timeout_s", "backlog", "stream")
 
-    def __init__(self, stream: IOStream) -> None:
+    def __init__(self, stream: IOStream, write_timeout_s: float | None) -> None:
         self.stream = stream
         self.backlog = 0
+        self._write_timeout_s = write_timeout_s
 
     def write(self, data: bytes, drained: Callable[[], None]) -> None:
         """Write *data*; where some of it is stuck, *drained* is called once nothing is."""
@@ -88,8 +90,21 @@ class _Outflow:
         except (StreamClosedError, StreamBufferFullError):
             return
         if stream.writing():
+            if self._write_timeout_s is not None:
+                self._bound()
             self.backlog += len(data)
             future.add_done_callback(partial(self._written, len(data), drained))
+
+    def _bound(self) -> None:
+        """Have the kernel give up where the peer takes nothing for so long (RFC 5482; Linux).
+
+        Without it a client that never reads keeps its connection, and what is stuck in it, as long as it likes.
+        """
+        option = getattr(socket, "TCP_USER_TIMEOUT", None)
+        if option is not None and self._write_timeout_s is not None and self.stream.socket is not None:
+            with suppress(OSError):
+                self.stream.socket.setsockopt(socket.IPPROTO_TCP, option, int(self._write_timeout_s * 1000))
+        self._write_timeout_s = None  # once is enough
 
     def _written(self, size: int, drained: Callable[[], None], future: Future[None]) -> None:
         if future.cancelled() or future.exception() is not None:
@@ -118,10 +133,10 @@ class _Outflow:
 class IOStreamPipe(Pipe):
     """A pipe on Tornado's stream: right for everything, TLS included."""
 
-    def __init__(self, stream: IOStream, *, read_chunk_bytes: int) -> None:
+    def __init__(self, stream: IOStream, *, read_chunk_bytes: int, write_timeout_s: float | None = None) -> None:
         self._stream = stream
         self._chunk = read_chunk_bytes
-        self._out = _Outflow(stream)
+        self._out = _Outflow(stream, write_timeout_s)
         self._reading = False
         self._paused = False
         self._closing = False
@@ -217,9 +232,11 @@ class Exchange(ABC):
 
     owner: ExchangeOwner | None = None
 
-    def __init__(self, stream: IOStream, on_done: Callable[[int], None]) -> None:
+    def __init__(
+        self, stream: IOStream, on_done: Callable[[int], None], *, write_timeout_s: float | None = None
+    ) -> None:
         """*on_done* gets the status when the answer is complete or the client gone."""
-        self._out = _Outflow(stream)
+        self._out = _Outflow(stream, write_timeout_s)
         self._on_done: Callable[[int], None] | None = on_done
         self._status = 0
 
@@ -277,8 +294,15 @@ class KeepAliveExchange(Exchange):
     streaming) stay out of it.
     """
 
-    def __init__(self, connection: HTTP1Connection, on_done: Callable[[int], None], *, close: bool) -> None:
-        super().__init__(connection.stream, on_done)
+    def __init__(
+        self,
+        connection: HTTP1Connection,
+        on_done: Callable[[int], None],
+        *,
+        close: bool,
+        write_timeout_s: float | None = None,
+    ) -> None:
+        super().__init__(connection.stream, on_done, write_timeout_s=write_timeout_s)
         self._connection: Any = connection
         self._close: Headers = (("Connection", "close"),) if close else ()
 
@@ -321,8 +345,10 @@ class KeepAliveExchange(Exchange):
 class ClosingExchange(Exchange):
     """HTTP/1.0, and every connection that ends with this answer: no chunks, the end of the body is the end of it."""
 
-    def __init__(self, stream: IOStream, on_done: Callable[[int], None]) -> None:
-        super().__init__(stream, on_done)
+    def __init__(
+        self, stream: IOStream, on_done: Callable[[int], None], *, write_timeout_s: float | None = None
+    ) -> None:
+        super().__init__(stream, on_done, write_timeout_s=write_timeout_s)
         stream.set_close_callback(self.lost)
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:

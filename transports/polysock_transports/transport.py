@@ -91,6 +91,10 @@ class HttpTransport(Transport):
 
     content_type: ClassVar[str]
     one_shot: ClassVar[bool] = False
+    #: Whether a streaming response begins with its first frame, and not at once.
+    starts_late: ClassVar[bool] = False
+    #: Whether a streaming response has begun.
+    started: bool = False
     #: What a streaming response begins with; it does not count towards the response limit.
     prelude: bytes = b""
     #: Headers beyond the common ones.
@@ -104,8 +108,12 @@ class HttpTransport(Transport):
         self._headers = (*headers, ("Content-Type", self.content_type), *self.extra_headers)
         self.configure(options)
         exchange.owner = self
-        if not self.one_shot:
-            exchange.start(200, (*self._headers, ("X-Accel-Buffering", "no")), self.prelude)
+        if not self.one_shot and not self.starts_late:
+            self._start()
+
+    def _start(self) -> None:
+        self.started = True
+        self._exchange.start(200, (*self._headers, ("X-Accel-Buffering", "no")), self.prelude)
 
     def configure(self, options: Mapping[str, Any]) -> None:  # few transports need any
         """Read *options*, before a byte is written; raise ProtocolError where one is wrong."""
@@ -128,6 +136,8 @@ class HttpTransport(Transport):
             if self.owner is not None:
                 self.owner.transport_ended(self)
             return
+        if not self.started:
+            self._start()
         self._exchange.write(data)
         self._sent += len(data)
         if self._sent >= self._limits.response_limit_bytes:

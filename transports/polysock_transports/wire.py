@@ -88,8 +88,9 @@ class Route:
     """Where a request goes.
 
     ``kind`` is ``"page"`` (a fixed answer: ``page`` names it), ``"receive"`` (a transport that the session attaches),
-    ``"send"`` (a body for the session) or ``"preflight"``.  ``transport`` is the transport's name, or for ``send`` the
-    name of the body format.  ``options`` carries what differs between dialects to a transport that must not ask.
+    ``"send"`` (a body for the session), ``"leave"`` (its client says goodbye) or ``"preflight"``.  ``transport`` is the
+    transport's name, or for ``send`` the name of the body format.  ``options`` carries what differs between dialects to
+    a transport that must not ask.
     """
 
     kind: str

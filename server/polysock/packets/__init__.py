@@ -132,14 +132,6 @@ def _all_finite(value: Any) -> bool:
     return True
 
 
-def dumps(value: Any) -> str:
-    """*value* as JSON text.  Raises TypeError or ValueError for what JSON cannot say."""
-    try:
-        return ujson.dumps(value, ensure_ascii=False, escape_forward_slashes=False, allow_nan=False)
-    except OverflowError:
-        raise ValueError("JSON has no NaN and no infinity, and no number of that size") from None
-
-
 def loads(text: str) -> Any:
     """*text* as JSON.  Raises ProtocolError, for numbers that are not finite too: nobody could send them on."""
     try:
