@@ -66,9 +66,8 @@ def load(line: str, options: list[str]) -> list[dict[str, Any]]:
 def measure(line: str, options: argparse.Namespace) -> dict[str, list[float]]:
     """Server name -> one value for each round."""
     kind = LINES[line].kind
-    clients = {"echo": options.clients, "broadcast": options.members, "hub": options.members, "memory": options.idle}[
-        kind
-    ]
+    members = options.members
+    clients = {"echo": options.clients, "broadcast": members, "hub": members, "memory": options.idle}[kind]
     if kind == "memory":
         rounds = min(MEMORY_ROUNDS, options.rounds)
         records = [record for _ in range(rounds) for record in load(line, ["--clients", str(clients)])]

@@ -19,7 +19,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
-@pytest.mark.parametrize("line", ["echo-jsonp", "broadcast-eventsource", "memory-websocket"])
+@pytest.mark.parametrize("line", ["echo-jsonp", "broadcast-eventsource", "hub-xhr", "memory-websocket"])
 def test_a_line_is_measured_and_printed(line: str, tmp_path: Path) -> None:
     done = bench("--only", line, *SMALL, "--results", str(tmp_path))
     assert done.returncode == 0, done.stderr

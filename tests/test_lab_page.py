@@ -150,6 +150,10 @@ def test_phantomjs_speaks_an_early_websocket_draft(phantomjs: Any, demo_url: str
 @pytest.mark.parametrize("browser", ["INTERNET_EXPLORER_6", "INTERNET_EXPLORER_8"])
 def test_an_engine_that_holds_responses_back(htmlunit: Any, demo_url: str, browser: str) -> None:
     report = open_lab(htmlunit(browser), demo_url)
+    if "No HTTP answer" in states(report)["xhr"]:
+        # On a busy machine this emulation sometimes loses a kept connection between two requests and, other than
+        # browsers, does not ask again (it does so with any server).
+        report = open_lab(htmlunit(browser), demo_url)
     found = states(report)
     assert found["xhr"] == "works"
     assert found["jsonp"] == "works"

@@ -19,7 +19,7 @@ import pytest
 import websocket
 
 import polysock
-from polysock import server
+from polysock import peer, server
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE = DOCS / "server-api.md"
@@ -104,6 +104,18 @@ def test_every_option_of_the_original_with_a_meaning_is_documented() -> None:
     assert {name: rows[name] for name in server._OPTIONS if name != "transports"} == {
         name: setting for name, setting in server._OPTIONS.items() if name != "transports"
     }
+
+
+def test_every_reason_for_a_disconnect_is_documented() -> None:
+    rows = re.findall(r"^\| `([a-z ]+)` \|", SECTIONS["Reasons for a disconnect"], re.MULTILINE)
+    of_the_code = {
+        *peer._REASONS.values(),
+        "transport close",
+        "client namespace disconnect",
+        "server namespace disconnect",
+    }
+    assert set(rows) == of_the_code
+    assert len(rows) == len(of_the_code)
 
 
 # -- the server at the top of the page

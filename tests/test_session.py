@@ -531,6 +531,39 @@ async def test_inbox_that_one_payload_overfills_refuses_the_next() -> None:
         await until(lambda: len(app.made[0].messages) == 10)
 
 
+async def test_post_that_waits_is_answered_when_the_session_ends() -> None:
+    never = asyncio.Event()
+    app = released(never)
+    async with endpoint(app, {"max_inbox_messages": 1}) as (base, _), Client(base, "xhr") as client:
+        await client.open()
+        assert await client.send("1") == 204
+        waiting = asyncio.ensure_future(client.send("2"))
+        await until(lambda: app.made[0].session.core._room_waiters)
+        app.made[0].close()
+        assert await asyncio.wait_for(waiting, 5) == 204
+        never.set()
+
+
+@pytest.mark.parametrize("transport", WEBSOCKETS)
+async def test_nothing_is_read_while_the_client_is_being_let_in(transport: str) -> None:
+    release = asyncio.Event()
+
+    class App(Recorder):
+        async def on_open(self, info: Any) -> None:
+            await release.wait()
+
+    async with endpoint(App) as (base, _), Client(base, transport) as client:
+        await client.open()
+        # One read may stand already; what comes after it must wait with the client.
+        for number in range(5):
+            await client.send(f"{number}")
+            await turns(20)
+        assert len(App.made[0].session.core._inbox) <= 1
+        assert App.made[0].messages == []
+        release.set()
+        await until(lambda: App.made[0].messages == [f"{number}" for number in range(5)])
+
+
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_post_whose_client_left_while_it_waited(version: str) -> None:
     release = asyncio.Event()
@@ -761,12 +794,13 @@ async def test_running_handler_is_not_taken_for_a_dead_peer(transport: str) -> N
         await client.open()
         await client.send("long work")
         await until(lambda: app.made[0].messages)
-        clock.advance(10 * (HEARTBEAT_S + ANSWER_S))
+        clock.advance(10 * (HEARTBEAT_S + ANSWER_S) + HEARTBEAT_S / 2)
         assert app.made[0].closes == []
         release.set()
         await until(lambda: len(app.made[0].messages) == 2)
         clock.advance(HEARTBEAT_S - 1)
         assert app.made[0].closes == []
+        assert not app.made[0].session.core._pinged  # its time began when the handler was done
 
 
 @pytest.mark.parametrize("transport", WEBSOCKETS)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Iterator
+from contextlib import contextmanager
 from http.client import responses
 from typing import TYPE_CHECKING, Any
 
@@ -189,23 +190,30 @@ class ConnectionSession:
         return self.subprotocol
 
     def on_open(self) -> Awaitable[Any] | None:
-        try:
+        with self._refusing():
             result = self.conn.on_open(self.conn_info)
-        except HTTPError as error:
-            raise _refusal(error) from error
-        if inspect.isawaitable(result):
-            return self._opening(result)
-        if result is False:
-            raise Refused(403, REFUSED.text)
+            if inspect.isawaitable(result):
+                return self._opening(result)
+            if result is False:
+                raise Refused(403, REFUSED.text)
         return None
 
     async def _opening(self, opening: Awaitable[Any]) -> None:
+        with self._refusing():
+            if await opening is False:
+                raise Refused(403, REFUSED.text)
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """What ``on_open`` raises, as the session wants it; who is refused is in no room, and is told no close."""
         try:
-            result = await opening
+            yield
         except HTTPError as error:
+            self.membership.end()
             raise _refusal(error) from error
-        if result is False:
-            raise Refused(403, REFUSED.text)
+        except BaseException:
+            self.membership.end()
+            raise
 
     def on_message(self, data: str | bytes) -> Awaitable[Any] | None:
         result = self.conn.on_message(data)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from polysock_transports import CloseReason, ConnectionInfo, Refused
 from polysock_transports.clock import Timer
-from polysock_transports.dialects.plainhttp import FeedEvent
+from polysock_transports.dialects.plainhttp import FEED, FeedEvent
 from polysock_transports.feed import FeedStream
 from polysock_transports.prepared import PreparedMessage
 from polysock_transports.session import Session
 
-from .handshake import Handshake
+from .handshake import ConnectionRefused, Handshake
 from .packets import PacketCodec, dumps
 from .packets.plain import PLAIN_PACKETS
 from .peer import Peer
@@ -46,12 +46,15 @@ class FeedChannel:
         self.rooms = rooms
         self.idle_since: float | None = None
         """When its last reader went; None where there are some."""
-        self._limits = server.limits
         # Numbers of another life of this feed, before a restart or a pause, must not be taken for ours.
         self._epoch = secrets.token_hex(_EPOCH_BYTES)
         self._number = 0
-        self._history: deque[str] = deque()  # the last ones, up to _number
+        self._history: deque[tuple[str, int]] = deque()  # the last ones, up to _number, and their sizes on the wire
         self._history_bytes = 0
+        # Who comes back gets all of it at once, and must have room in the queue for it and for what is new.
+        limits = server.limits
+        self._max_messages = min(limits.feed_history_messages, limits.queue_max_messages // 2)
+        self._max_bytes = min(limits.feed_history_bytes, limits.queue_max_bytes // 2)
         self._readers: set[Session] = set()
         namespace.hub.add(self, rooms_only=bool(rooms))
         for room in rooms:
@@ -70,8 +73,8 @@ class FeedChannel:
     def send_prepared(self, message: PreparedMessage) -> bool:
         text = str(message.message)  # PLAIN_PACKETS makes nothing else
         self._number += 1
-        self._keep(text)
         event = PreparedMessage(self._event(self._number, text))
+        self._keep(text, len(event.fragment(FEED)))
         for reader in tuple(self._readers):
             reader.send_prepared(event)
         return True
@@ -100,7 +103,7 @@ class FeedChannel:
         self._readers.add(reader)
         self.idle_since = None
         first = self._number - missed + 1
-        for number, text in enumerate(list(self._history)[len(self._history) - missed :], first):
+        for number, (text, _) in enumerate(list(self._history)[len(self._history) - missed :], first):
             reader.send_prepared(PreparedMessage(self._event(number, text)))
 
     def discard(self, reader: Session, now: float) -> None:
@@ -134,12 +137,11 @@ class FeedChannel:
         event = FeedEvent(dumps({"lost": lost}), f"{self._epoch}-{number}", "gap")
         reader.send_prepared(PreparedMessage(event))
 
-    def _keep(self, text: str) -> None:
-        self._history.append(text)
-        self._history_bytes += len(text)
-        limits = self._limits
-        while len(self._history) > limits.feed_history_messages or self._history_bytes > limits.feed_history_bytes:
-            self._history_bytes -= len(self._history.popleft())
+    def _keep(self, text: str, size: int) -> None:
+        self._history.append((text, size))
+        self._history_bytes += size
+        while self._history_bytes > self._max_bytes or len(self._history) > self._max_messages:
+            self._history_bytes -= self._history.popleft()[1]
 
 
 class Feeds:
@@ -220,9 +222,12 @@ class FeedPeer(Peer):
         self._last_id = info.headers.get("Last-Event-ID") or _first(info, "lastEventId") or None
 
     def _enter(self, socket: Socket) -> Awaitable[Any] | None:
-        namespace = self.server.current(socket.namespace)
+        namespace, rooms = self.server.current(socket.namespace), socket.handshake.feed_rooms
         try:
-            self._channel = self.server.feeds.open(namespace, socket.handshake.feed_rooms)
+            if any(namespace.hub.get(room) is not None for room in rooms):
+                # What is sent to one client's id is for that client, whatever the hooks think of rooms.
+                raise ConnectionRefused("A client's id is not a room.")
+            self._channel = self.server.feeds.open(namespace, rooms)
         except Refused:
             self.server.forget_if_empty(namespace)
             raise

@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from polysock_transports import StateError
-from polysock_transports.session import Session
+from polysock_transports.session import Session, State
 
 from .packets import PacketCodec
 from .packets.plain import PLAIN_PACKETS
@@ -34,7 +34,7 @@ class Membership:
             raise StateError("there are no rooms here: give the router a polysock.Server as server=")
         if not isinstance(room, str) or not room:
             raise ValueError(f"a room's name is a text that is not empty, not {room!r}")
-        if not self.receiver.is_open:
+        if self.receiver.state > State.OPEN:
             return  # it is leaving; joining now would leave a ghost behind
         if self._hub.get(self.id) is None:
             self._hub.add(self, rooms_only=True)
@@ -49,6 +49,6 @@ class Membership:
         return self._hub.rooms_of(self.id) if self._hub is not None else ()
 
     def end(self) -> None:
-        """The session has ended."""
+        """The session has ended, or never opened."""
         if self._hub is not None:
             self._hub.remove(self.id)

@@ -10,10 +10,10 @@ import logging
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
-from polysock_transports import CloseReason, ConnectionInfo, ProtocolError, Refused
+from polysock_transports import CloseReason, ConnectionInfo, ProtocolError, Refused, SessionClosed
 from polysock_transports.errors import GO_AWAY, GOING_AWAY, PING_TIMEOUT, PROTOCOL_VIOLATION, SLOW_CONSUMER
 from polysock_transports.prepared import PreparedMessage
-from polysock_transports.session import Session
+from polysock_transports.session import Session, State
 
 from .handlers import Handler, settle
 from .handshake import ConnectionRefused, Handshake
@@ -178,23 +178,30 @@ class Peer:
         except Exception as error:
             self._turn_away(socket.namespace, error, refuse=refuse)
             return
-        if not self.session.is_open:
-            self.server.forget_if_empty(socket.namespace)
-            return
         result = self._enter(socket)
         if result is not None:
             await result
 
     def _turn_away(self, namespace: Namespace, error: Exception, *, refuse: bool) -> None:
         self.server.forget_if_empty(namespace)
+        if isinstance(error, SessionClosed) and self.session.state > State.OPEN:
+            return  # it was waiting for this very client
         if not isinstance(error, Refused):
             log.error("the middleware of %s failed", namespace.name, exc_info=error)
             error = ConnectionRefused("Internal error", status=500)
         if refuse:
             raise error
-        self.send(ConnectError(namespace.name, str(error), getattr(error, "data", None)))
+        try:
+            self.send(ConnectError(namespace.name, str(error), getattr(error, "data", None)))
+        except (TypeError, ValueError) as problem:
+            log.error("the data of a refusal in %s cannot travel", namespace.name, exc_info=problem)
+            self.send(ConnectError(namespace.name, str(error)))
 
     def _enter(self, socket: Socket) -> Awaitable[Any] | None:
+        if self.session.state > State.OPEN:
+            # A middleware ended the connection, or the client left while one was waiting.
+            self.server.forget_if_empty(socket.namespace)
+            return None
         # While its middleware was waiting, a dynamic namespace may have gone with its last client, and come back.
         namespace = socket.namespace = self.server.current(socket.namespace)
         self.sockets[namespace.name] = socket
@@ -202,7 +209,7 @@ class Peer:
         namespace.hub.add(socket)
         self.session.set_alarm(None)
         self.send(Connect(namespace.name, {"sid": socket.id}))
-        return self._call_hooks(namespace, "connection", (socket,))
+        return self._call_connection_hooks(socket)
 
     def left(self, socket: Socket, text: str, reason: CloseReason) -> None:
         """*socket* is no longer in its namespace: out of every index first, then its handlers are told."""
@@ -222,27 +229,32 @@ class Peer:
         if self._only is not None:
             self.session.close(reason)  # its one connection was for this namespace alone
 
-    def _call_hooks(self, namespace: Namespace, event: str, args: tuple[Any, ...]) -> Awaitable[Any] | None:
-        """The handlers of *event* in order; awaitable where one of them is ``async def``."""
-        handlers = namespace.take(event)
+    def _call_connection_hooks(self, socket: Socket) -> Awaitable[Any] | None:
+        """The namespace's ``connection`` handlers in order; awaitable where one of them is ``async def``."""
+        handlers = socket.namespace.take("connection")
         for index, handler in enumerate(handlers):
             try:
-                result = handler(*args)
-            except Exception:
-                log.exception("the %s handler of %s failed for %r", event, namespace.name, args[0])
+                result = handler(socket)
+            except Exception as error:
+                self._connection_hook_failed(socket, error)
                 continue
             if inspect.isawaitable(result):
-                return self._call_hooks_later(namespace, event, result, handlers[index + 1 :], args)
+                return self._call_connection_hooks_later(socket, result, handlers[index + 1 :])
         return None
 
-    async def _call_hooks_later(
-        self, namespace: Namespace, event: str, pending: Any, handlers: list[Handler], args: tuple[Any, ...]
+    async def _call_connection_hooks_later(
+        self, socket: Socket, pending: Awaitable[Any], handlers: list[Handler]
     ) -> None:
         for step in (None, *handlers):
             try:
-                await (settle(step(*args)) if step is not None else pending)
-            except Exception:
-                log.exception("the %s handler of %s failed for %r", event, namespace.name, args[0])
+                await (settle(step(socket)) if step is not None else pending)
+            except Exception as error:
+                self._connection_hook_failed(socket, error)
+
+    def _connection_hook_failed(self, socket: Socket, error: Exception) -> None:
+        if isinstance(error, SessionClosed) and socket.is_leaving:
+            return  # it was waiting for this very client
+        log.error("the connection handler of %s failed for %r", socket.namespace.name, socket, exc_info=error)
 
     def _call_hook(self, handler: Handler, event: str, args: tuple[Any, ...]) -> None:
         try:

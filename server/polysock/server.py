@@ -21,6 +21,7 @@ from polysock_transports.clock import Clock, LoopClock
 from polysock_transports.errors import GOING_AWAY
 
 from .acks import CallResult
+from .client_files import client_routes, with_client_script
 from .endpoint import PlainEndpoint, SockJSEndpoint
 from .feeds import Feeds, plain_peer
 from .handlers import Handler
@@ -284,10 +285,10 @@ class Server:
         return specs
 
     def route(self, prefix: str) -> list[Any]:
-        """URL specs for one more SockJS mount of this Server."""
-        endpoint = SockJSEndpoint(prefix, self._settings, self._peer, self.clock)
+        """URL specs for one more SockJS mount of this Server, with the browser client's files under it."""
+        endpoint = SockJSEndpoint(prefix, with_client_script(self._settings), self._peer, self.clock)
         self._endpoints.append(endpoint)
-        return endpoint.urls
+        return client_routes(prefix) + endpoint.urls
 
     def route_plain(self, prefix: str) -> list[Any]:
         """URL specs for one more mount for plain clients (docs/wire-plain.md)."""

@@ -253,6 +253,11 @@ class Socket(EventHandlers):
         """Name of the transport the client came by."""
         return self._peer.info.transport
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether this client has left, or its connection has ended and its last handlers are still running."""
+        return not (self.connected and self.receiver.is_open)
+
     def disconnect(self, *, close: bool = False) -> None:
         """Make the client leave this namespace; with *close* end its whole connection."""
         if close:
@@ -351,7 +356,7 @@ class Socket(EventHandlers):
         if isinstance(error, Refused):
             self._error_ack(packet, error.text)
             return
-        if isinstance(error, SessionClosed) and not self.connected:
+        if isinstance(error, SessionClosed) and self.is_leaving:
             return  # it was waiting for this very client
         log.error(
             "the handler of %r failed for client %s in %s", packet.name, self.id, self.namespace.name, exc_info=error

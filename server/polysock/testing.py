@@ -24,6 +24,7 @@ from itertools import count
 from typing import Any
 
 from polysock_transports import CloseReason, ConnectionInfo, Refused
+from polysock_transports.clock import LoopClock
 from polysock_transports.dialects.plain import PLAIN
 from polysock_transports.errors import ABNORMAL_CLOSURE, CLIENT_CLOSED
 from polysock_transports.session import Session
@@ -139,7 +140,17 @@ class Client:
         ip: str = "127.0.0.1",
         text_only: bool = False,
     ) -> None:
-        """*transport*: the name the server shall see; *text_only*: attachments as base64, as over SockJS."""
+        """*transport*: the name the server shall see; *text_only*: attachments as base64, as over SockJS.
+
+        Raises RuntimeError outside an event loop, unless the server has a FakeClock.
+        """
+        if isinstance(io.clock, LoopClock):
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                raise RuntimeError(
+                    "a Client needs a running event loop (an async def test), or Server(clock=FakeClock())"
+                ) from None
         self.namespace = namespace
         self.id: str | None = None
         self.error: ConnectError | None = None

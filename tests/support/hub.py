@@ -1,4 +1,4 @@
-"""Clients of a hub that all look alike, in memory and over every transport, and the check that no client leaves a ghost.
+"""Clients of a hub that all look alike, in memory and over every transport, and the check that none leaves a ghost.
 
 ``WireClient`` writes and reads Socket.IO 5 packets by hand and shares no code with the server; ``MemoryClient`` is
 ``polysock.testing.Client`` under the same names.  A test that takes a ``World`` runs with either.
@@ -11,7 +11,7 @@ import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
 
@@ -158,11 +158,9 @@ class WireClient:
 
     async def vanish(self) -> None:
         """Drop everything without a goodbye."""
-        if self._reading is not None:
-            self._reading.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._reading
         self.wire.abort()
+        if self._reading is not None:
+            await self._reading  # it sees the end of its connection
 
     async def ended(self) -> tuple[int, str]:
         """Code and text of the connection's end."""
@@ -271,6 +269,9 @@ class MemoryClient:
         await self.inner.call("nobody handles this")
         return self.inner.take()
 
+    async def connect(self) -> MemoryClient:
+        return self
+
     async def leave(self) -> None:
         self.inner.disconnect()
 
@@ -307,7 +308,8 @@ class World:
         if transport == MEMORY:
             client = MemoryClient(self.io, namespace, auth, query)
             self._stack.push_async_callback(client.vanish)
-            await client.inner.wait()
+            if connect:
+                await client.inner.wait()
             return client
         suffix = f"?{urlencode(query)}" if query else ""
         wire = WireClient(clients.Client(self.base, transport, "/polysock", query=suffix), namespace)
@@ -343,6 +345,7 @@ async def memory_world(**settings: Any) -> AsyncIterator[World]:
     finally:
         await world.close()
     assert_no_ghosts(world.io)
+    clock.advance(60)  # sessions whose handlers outlived them end now
     assert clock.timers == 0
 
 
@@ -362,4 +365,6 @@ async def served_world(
         finally:
             await world.close()
             io.close()
+            for member in io.sockets.hub:
+                member.receiver.close()  # type: ignore[attr-defined]  # raw Connections, whose sessions are another's
         assert_no_ghosts(io)

@@ -149,7 +149,7 @@ async def socket_on_and_emit(world: World) -> None:
     assert await a.call("a list") == [1, 2]
     assert await a.call("first of two") == "the second"
     assert await a.call("what?") == {"error": "No handler for this event"}
-    everything = ["", "é€😀\"\\\n\0\u2028</script>", 0, -1.5, 10**20, True, None, [], {}, {"k": [1, {"": None}]}]
+    everything = ["", 'é€😀"\\\n\0\u2028</script>', 0, -1.5, 10**20, True, None, [], {}, {"k": [1, {"": None}]}]
     await a.emit("echo", *everything)
     assert await a.wait("echoed") == tuple(everything)
     await a.emit("echo")
@@ -238,9 +238,8 @@ async def emit_to_one_by_id(world: World) -> None:
     assert world.io.sockets.socket("a room").emit("x", 4) == 0  # an id is asked for, and not a room
     other.join(a.id)  # a room may be called anything
     world.io.to(a.id).emit("x", 5)
-    assert world.io.sockets.socket(a.id).broadcast.emit("y") == 1
     assert await a.take() == [("x", 1), ("x", 2), ("x", 5)]
-    assert await b.take() == [("x", 5), ("y",)]
+    assert await b.take() == [("x", 5)]
 
 
 @row
@@ -618,7 +617,7 @@ async def store_data_and_handshake(world: World) -> None:
     assert socket.data == {"x": 1}
     handshake = socket.handshake
     assert handshake.auth == handshake["auth"] == {"token": "t"}
-    assert handshake.query == {"page": "home"}
+    assert handshake.query["page"] == handshake["query"]["page"] == "home"
     assert handshake.address == "127.0.0.1"
     assert handshake["headers"] is handshake.headers
     assert handshake.url.startswith("/polysock")

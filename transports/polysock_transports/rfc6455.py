@@ -53,6 +53,7 @@ __all__ = [
     "ping_frame",
     "pong_frame",
     "text_frame",
+    "utf8",
 ]
 
 OP_CONTINUATION = 0x0
@@ -187,7 +188,7 @@ def encode_frame(opcode: int, payload: bytes, *, rsv1: bool = False, fin: bool =
     return _frame(opcode | (_FIN if fin else 0) | (_RSV1 if rsv1 else 0), payload)
 
 
-def _utf8(text: str) -> bytes:
+def utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -200,7 +201,7 @@ def text_frame(text: str) -> bytes:
     try:
         payload = text.encode()
     except UnicodeEncodeError:
-        payload = _utf8(text)
+        payload = utf8(text)
     size = len(payload)
     if size <= MAX_CONTROL_BYTES:
         return _TEXT_HEADS[size] + payload
@@ -233,7 +234,7 @@ def close_frame(code: int | None = None, reason: str = "") -> bytes:
     """
     if code is None or not is_sendable_close_code(code):
         return _frame(_FIN | OP_CLOSE, b"")
-    text = _utf8(reason)
+    text = utf8(reason)
     if len(text) > MAX_REASON_BYTES:
         text = text[:MAX_REASON_BYTES].decode("utf-8", "ignore").encode()
     return _frame(_FIN | OP_CLOSE, _CODE.pack(code) + text)

@@ -25,6 +25,7 @@ from .rfc6455 import (
     ping_frame,
     pong_frame,
     text_frame,
+    utf8,
 )
 from .transport import Transport
 from .wire import Frame
@@ -80,7 +81,7 @@ class WebSocket(Transport):
 
     def _compressed(self, frame: Frame) -> bytes:
         assert self._deflate is not None
-        payload = frame.encode("utf-8", "replace") if isinstance(frame, str) else frame
+        payload = utf8(frame) if isinstance(frame, str) else frame
         packed = self._deflate.deflate(payload)
         if packed is None:
             return websocket_shape(frame)
