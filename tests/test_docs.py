@@ -111,11 +111,18 @@ def test_close_code_table_is_that_of_the_code() -> None:
 def test_files_named_in_the_layout_exist() -> None:
     layout = text_of(DOCS / "architecture.md").partition("## Layout")[2].partition("\n## ")[0]
     names = re.findall(r"`([a-z0-9_]+\.py)`", layout)
-    folders = ("transports/polysock_transports", "transports/polysock_transports/dialects", "server/polysock", ".")
+    roots = ("transports/polysock_transports", "server/polysock")
+    folders = (*roots, f"{roots[0]}/dialects", f"{roots[1]}/packets", ".")
     assert names
     assert [name for name in names if not any((ROOT / folder / name).is_file() for folder in folders)] == []
-    # A new transport-layer file wants its row here.
-    assert {path.name for path in (ROOT / folders[0]).glob("*.py")} <= {*names, "__init__.py"}
+    # A new file wants its row here.
+    for root in roots:
+        assert {path.name for path in (ROOT / root).glob("*.py")} <= {*names, "__init__.py"}
+
+
+def test_hub_server_of_the_readme_is_the_example_that_is_tested() -> None:
+    (code,) = blocks(README, "python", "hub")
+    assert code == text_of(DOCS / "examples" / "hub_server.py")
 
 
 def test_paths_named_in_the_readme_exist() -> None:

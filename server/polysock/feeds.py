@@ -17,7 +17,7 @@ from polysock_transports.clock import Timer
 from polysock_transports.dialects.plainhttp import FEED, FeedEvent
 from polysock_transports.feed import FeedStream
 from polysock_transports.prepared import PreparedMessage
-from polysock_transports.session import Session
+from polysock_transports.session import Session, State
 
 from .handshake import ConnectionRefused, Handshake
 from .packets import PacketCodec, dumps
@@ -222,6 +222,10 @@ class FeedPeer(Peer):
         self._last_id = info.headers.get("Last-Event-ID") or _first(info, "lastEventId") or None
 
     def _enter(self, socket: Socket) -> Awaitable[Any] | None:
+        if self.session.state > State.OPEN:
+            # It left while a middleware was waiting.
+            self.server.forget_if_empty(socket.namespace)
+            return None
         namespace, rooms = self.server.current(socket.namespace), socket.handshake.feed_rooms
         try:
             if any(namespace.hub.get(room) is not None for room in rooms):

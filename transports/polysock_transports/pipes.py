@@ -9,8 +9,8 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from asyncio import Future
-from contextlib import suppress
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
