@@ -1133,6 +1133,7 @@ var HEARTBEAT_MS = 25000;         /* the default of SockJS servers; silence is j
 var SILENCE_BEATS = 2.8;
 var LATE_MS = 5000, GRACE_MS = 10000;
 var DRAIN_MS = 3000;
+var TOO_LONG = 413;               /* HTTP's name for what a WebSocket calls 1009 */
 
 function eachLine(text, take) {
   var lines = text.split('\n'), i;
@@ -1160,7 +1161,7 @@ function openSession(name, driver, settings, events) {
   }
 
   function lost(step, status, why, hint) {
-    end(1006, why, false, failure(step, why, { transport: name, status: status, hint: hint }));
+    end(status === TOO_LONG ? 1009 : 1006, why, false, failure(step, why, { transport: name, status: status, hint: hint }));
   }
 
   /* A timer that runs late tells that the machine slept or the page was frozen: give the network a moment then. */
@@ -1308,7 +1309,9 @@ var LADDER = [
   } },
   { name: 'xdr-streaming', driver: streamingTransport(startXdr), trips: OPEN_TRIPS, needs: needsXdr },
   { name: 'iframe-eventsource', driver: bridgedTransport('eventsource'), trips: FRAME_TRIPS, needs: needsBridge(needsEventSource) },
-  { name: 'iframe-htmlfile', driver: bridgedTransport('htmlfile'), trips: FRAME_TRIPS, needs: needsBridge(needsHtmlfile) },
+  { name: 'iframe-htmlfile', driver: bridgedTransport('htmlfile'), trips: FRAME_TRIPS, needs: needsBridge(function (address) {
+    return needsHtmlfile(address) || needsXhr(address);
+  }) },
   { name: 'xhr-polling', driver: pollingTransport(startXhr), trips: OPEN_TRIPS, needs: needsXhr },
   { name: 'xdr-polling', driver: pollingTransport(startXdr), trips: OPEN_TRIPS, needs: needsXdr },
   { name: 'iframe-xhr-polling', driver: bridgedTransport('xhr-polling'), trips: FRAME_TRIPS, needs: needsBridge(needsXhr) },
@@ -1891,21 +1894,28 @@ Manager.prototype._each = function (work) {
   for (i = 0; i < list.length; i += 1) { work(list[i]); }
 };
 
+/* Not at once: whoever asks for a socket has not yet said what to call. Those of one turn share the first attempt. */
 Manager.prototype._join = function (socket) {
   var self = this;
-  if (this._state === 'open') {
-    socket._tell('connecting', [this.transport]);
-    socket._sendConnect();
-    this._watchReply();
-  } else if (this._state === 'waiting') {
-    this._retryNow();
-  } else if (this._state === 'idle') {
-    this._state = 'opening';
-    /* Sockets that are asked for in this turn share the first attempt. */
-    this._timer = setTimeout(function () { self._open(); }, 0);
-  } else if (this._line) {
-    socket._tell('connecting', [this._guess()]);
-  }
+  setTimeout(function () {
+    if (!socket._wanted || socket._asked) { return; }
+    if (self._state === 'idle') {
+      self._open();
+    } else if (self._state === 'waiting') {
+      self._retryNow();
+    } else {
+      self._announce(socket, self.transport || self._guess());
+      if (self._state === 'open' && socket._asked) {
+        socket._sendConnect();
+        self._watchReply();
+      }
+    }
+  }, 0);
+};
+
+Manager.prototype._announce = function (socket, transport) {
+  socket._asked = true;
+  socket._tell('connecting', [transport]);
 };
 
 /* What will be tried first, as far as that can be said before asking /info. */
@@ -1925,7 +1935,7 @@ Manager.prototype._retryNow = function () {
 Manager.prototype._open = function () {
   var self = this, line, guess = this._guess();
   this._state = 'opening';
-  this._each(function (socket) { socket._tell('connecting', [guess]); });
+  this._each(function (socket) { self._announce(socket, guess); });
   if (this._state !== 'opening') { return; }      /* a handler gave up */
   line = this._line = new PolySock(this.url, merged({ avoid: this._avoid }, this.options));
   this._reader = new PacketReader();
@@ -1933,7 +1943,7 @@ Manager.prototype._open = function () {
     if (self._line !== line) { return; }
     self._state = 'open';
     self.transport = line.transport;
-    self._each(function (socket) { socket._sendConnect(); });
+    self._each(function (socket) { if (socket._asked) { socket._sendConnect(); } });
     self._watchReply();
   };
   line.onmessage = function (event) {
@@ -2015,8 +2025,7 @@ Manager.prototype._lost = function (code, reason, error) {
         code === 1008 ? 'the server refused this client; look at authorize and "origins"' : undefined
     });
   error.code = code;
-  details = { code: code, reason: reason, transport: transport, error: error };
-  text = code >= 3000 && code < 4000 ? 'io server disconnect' : /heartbeat/.test(error.message) ? 'ping timeout' : 'transport close';
+    text = code >= 3000 && code < 4000 ? 'io server disconnect' : /heartbeat/.test(error.message) ? 'ping timeout' : 'transport close';
   for (i = 0; i < list.length; i += 1) { answered = answered || list[i].connected; }
   if (wasOpen && !answered) {
     this._quick[transport] = (this._quick[transport] || 0) + 1;
@@ -2025,6 +2034,7 @@ Manager.prototype._lost = function (code, reason, error) {
   if (answered) { this._attempts = 0; }
   attempt = this._attempts + 1;
   returns = mayReturn(code, reason) && this.options.reconnection && attempt <= this.options.reconnectionAttempts;
+  details = { code: code, reason: reason, transport: transport, error: error, returns: returns };
   for (i = 0; i < list.length; i += 1) {
     if (!returns) { list[i]._wanted = false; }
     list[i]._lineLost(text, details);
@@ -2093,7 +2103,7 @@ Manager.prototype._pump = function () {
    First connection  connecting -> connect
    On loss           disconnect(reason, details) -> reconnecting(delay, attempt, error), once for each attempt
                      -> connecting -> reconnect(transport, attempts) -> connect
-   A first connection that fails: connect_failed(error) -> reconnecting -> connecting -> connect */
+   A first connection that fails: connect_failed(error, true if it will be tried again) -> reconnecting -> connecting -> connect */
 
 function Socket(manager, name) {
   var self = this;
@@ -2109,6 +2119,7 @@ function Socket(manager, name) {
     return self;
   } };
   this._wanted = false;
+  this._asked = false;              /* is part of the present attempt */
   this._returns = false;            /* was connected and has lost it */
   this._acks = {};
   this._nextId = 0;
@@ -2282,26 +2293,28 @@ Socket.prototype._refused = function (facts) {
       'the server refused; look at its authorize hook'
   });
   this._wanted = false;
-  this._tell(this._returns ? 'reconnect_failed' : 'connect_failed', [error]);
+  this._asked = false;
+  this._tell(this._returns ? 'reconnect_failed' : 'connect_failed', [error, false]);
   this.io._closeIfUnused();
 };
 
 /* This namespace alone is over, deliberately. */
 Socket.prototype._leave = function (text, details) {
   var was = this.connected;
-  this._wanted = this._returns = false;
+  this._wanted = this._asked = this._returns = false;
   this._offline();
   if (was) { this._tell('disconnect', [text, details]); }
 };
 
 Socket.prototype._lineLost = function (text, details) {
+  this._asked = false;
   if (this.connected) {
     this._returns = true;
     this._offline();
     this._tell('disconnect', [text, details]);
     if (details.code === 1009) { this._tell('error', [details.error]); }
   } else if (!this._returns) {
-    this._tell('connect_failed', [details.error]);
+    this._tell('connect_failed', [details.error, details.returns]);
   }
 };
 

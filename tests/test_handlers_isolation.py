@@ -1,4 +1,4 @@
-"""What one client's handlers do to the others: nothing.  Errors, slowness, waiting for the client itself, and the end."""
+"""What one client's handlers do to the others: nothing.  Errors, slowness, waiting for the client itself, the end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 async def test_an_exception_is_logged_once_and_becomes_an_error_ack(
-    is_async: bool, caplog: pytest.LogCaptureFixture, quiet: Quiet
+    is_async: bool,
+    caplog: pytest.LogCaptureFixture,
+    quiet: Quiet,  # noqa: F811
 ) -> None:
     async with memory_world() as world:
 
@@ -68,7 +70,7 @@ async def test_an_exception_is_logged_once_and_becomes_an_error_ack(
 
 
 @pytest.mark.parametrize("transport", EVERY)
-async def test_an_exception_over_sockets_hurts_nobody(transport: str, quiet: Quiet) -> None:
+async def test_an_exception_over_sockets_hurts_nobody(transport: str, quiet: Quiet) -> None:  # noqa: F811
     async with served_world(transport) as world:
 
         @world.io.on("connection")
@@ -103,7 +105,7 @@ async def test_a_refusal_in_a_handler_is_its_answer_and_no_error() -> None:
         assert await a.call("y") == {"error": "not now"}
 
 
-async def test_an_answer_that_cannot_travel_is_an_error(quiet: Quiet, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_answer_that_cannot_travel_is_an_error(quiet: Quiet, caplog: pytest.LogCaptureFixture) -> None:  # noqa: F811
     deep: list[Any] = []
     for _ in range(5000):
         deep = [deep]
@@ -125,7 +127,7 @@ async def test_an_answer_that_cannot_travel_is_an_error(quiet: Quiet, caplog: py
         assert len(lines(caplog)) == 5
 
 
-async def test_wrong_arguments_are_the_handlers_error_and_the_clients_fault_alone(quiet: Quiet) -> None:
+async def test_wrong_arguments_are_the_handlers_error_and_the_clients_fault_alone(quiet: Quiet) -> None:  # noqa: F811
     async with memory_world() as world:
         world.io.on("connection", lambda socket: socket.on("two", lambda a, b: a + b))
         a = await world.client()
@@ -136,7 +138,7 @@ async def test_wrong_arguments_are_the_handlers_error_and_the_clients_fault_alon
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
-async def test_hooks_and_guards_that_fail(is_async: bool, quiet: Quiet, caplog: pytest.LogCaptureFixture) -> None:
+async def test_hooks_and_guards_that_fail(is_async: bool, quiet: Quiet, caplog: pytest.LogCaptureFixture) -> None:  # noqa: F811
     """Connection and disconnect hooks, middleware, event middleware, ack callbacks: each is logged, none is fatal."""
 
     def failing(text: str) -> Any:
@@ -220,7 +222,7 @@ async def test_clients_that_leave_while_middleware_waits_leave_no_ghost() -> Non
         assert told == []
 
 
-async def test_a_connection_refused_with_data_that_cannot_travel(quiet: Quiet) -> None:
+async def test_a_connection_refused_with_data_that_cannot_travel(quiet: Quiet) -> None:  # noqa: F811
     async with memory_world() as world:
 
         @world.io.use
@@ -386,7 +388,7 @@ async def test_drain_in_a_handler_of_a_client_that_goes_is_quiet() -> None:
         await until(lambda: ended)
 
 
-async def test_waiting_for_another_client_that_goes_is_an_error_of_the_handler(quiet: Quiet) -> None:
+async def test_waiting_for_another_client_that_goes_is_an_error_of_the_handler(quiet: Quiet) -> None:  # noqa: F811
     async with memory_world() as world:
 
         @world.io.on("connection")

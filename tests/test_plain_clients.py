@@ -71,6 +71,7 @@ async def world(**settings: Any) -> AsyncIterator[World]:
     io = Server(clock=clock, **settings)
     async with serving(io.routes()) as base:
         made = World(io, clock, base)
+        io.sockets.allow_feed("news", "open", lambda room: room in "abcx")
 
         @io.on("connection")
         def connected(socket: Socket) -> None:
@@ -624,7 +625,7 @@ async def test_feed_keeps_so_much_and_says_how_much_is_lost(limit: dict[str, int
 
 async def test_feed_stays_for_a_while_after_its_last_reader() -> None:
     async with world(feed_linger_s=10) as here:
-        here.io.of(lambda name: name.startswith("/game"))
+        here.io.of(lambda name: name.startswith("/game")).allow_feed("a")
         for name in ("/", "/game"):
             reader = await Reader.open(here, f"?ns={name}&room=a")
             reader.abort()
@@ -681,6 +682,21 @@ async def test_access_to_a_feed_is_decided_by_the_same_hooks() -> None:
         here.io.to("open").emit("once")
         assert await reader.event() == ["once"]
         assert socket.rooms == ()
+        reader.abort()
+
+
+async def test_no_room_is_a_feed_until_it_is_allowed() -> None:
+    async with world() as here:
+        chat = here.io.of("/chat")
+        for query in ("?room=secret", "?room=news&room=secret", "?ns=/chat&room=news"):
+            answer = await here.get(f"events{query}")
+            assert (answer.status, "allow_feed" in answer.text) == (403, True)
+        assert len(here.io.feeds) == 0
+        chat.allow_feed(lambda room: room.startswith("n"))
+        reader = await Reader.open(here, "?ns=/chat&room=news")
+        await reader.block()
+        chat.to("news").emit("now")
+        assert await reader.event() == ["now"]
         reader.abort()
 
 
@@ -776,6 +792,7 @@ async def test_too_many_feeds() -> None:
 async def test_limits_of_a_feeds_url() -> None:
     async with world(max_feed_rooms=2, max_name_chars=5, feed_retry_s=0.5) as here:
         here.io.of("/four")
+        here.io.sockets.allow_feed("abcde")
         for query, status in (
             ("?room=a&room=b", 200),
             ("?room=a&room=b&room=c", 400),

@@ -231,6 +231,8 @@ class FeedPeer(Peer):
             if any(namespace.hub.get(room) is not None for room in rooms):
                 # What is sent to one client's id is for that client, whatever the hooks think of rooms.
                 raise ConnectionRefused("A client's id is not a room.")
+            if not all(namespace.is_feed_allowed(room) for room in rooms):
+                raise ConnectionRefused("This room is no feed; the server opens one with allow_feed().")
             self._channel = self.server.feeds.open(namespace, rooms)
         except Refused:
             self.server.forget_if_empty(namespace)

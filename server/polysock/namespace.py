@@ -25,6 +25,7 @@ class _Guarded(EventHandlers):
         self.middleware: list[Handler] = []
         self.event_middleware: list[Handler] = []
         self.authorize: Handler | None = None
+        self.feed_rules: list[str | Callable[[str], bool]] = []
 
     def use(self, middleware: Handler) -> Handler:
         """Call ``middleware(socket)`` for each client that asks for the namespace; a decorator too.
@@ -41,6 +42,18 @@ class _Guarded(EventHandlers):
         """
         self.event_middleware.append(middleware)
         return middleware
+
+    def allow_feed(self, *rules: str | Callable[[str], bool]) -> None:
+        """Let these rooms be read as EventSource feeds (docs/wire-plain.md): names, or functions of a name.
+
+        Elsewhere only the server puts a client into a room, while a feed's reader names it; so none is open until
+        it is allowed.  The namespace's authorization and middleware judge each reader too.
+        """
+        self.feed_rules.extend(rules)
+
+    def is_feed_allowed(self, room: str) -> bool:
+        """Whether *room* may be read as a feed."""
+        return any(rule(room) if callable(rule) else rule == room for rule in self.feed_rules)
 
     def authorization(self, function: Handler | None) -> Any:
         """Ask ``function(handshake)`` before any middleware: False or ConnectionRefused turns the client away."""
@@ -65,6 +78,7 @@ class Namespace(_Guarded):
             self.middleware = pattern.middleware
             self.event_middleware = pattern.event_middleware
             self.authorize = pattern.authorize
+            self.feed_rules = pattern.feed_rules
 
     def __repr__(self) -> str:
         return f"<Namespace {self.name} with {len(self.hub)}>"

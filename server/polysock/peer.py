@@ -56,6 +56,7 @@ class Peer:
         self.store: dict[str, Any] = {}
         self.sockets: dict[str, Socket] = {}
         self._only = namespace
+        self._arrived = 0  # what the messages of the packet now coming in weigh
         self._reader = codec.reader(
             max_attachments=server.max_attachments, max_attachment_bytes=server.limits.max_message_bytes
         )
@@ -97,14 +98,16 @@ class Peer:
             raise ConnectionRefused("Invalid namespace", status=404)
         return self._connect(Connect(self._only), refuse=True)
 
-    def arrive(self, data: str | bytes) -> Packet | None:
+    def arrive(self, data: str | bytes) -> tuple[Packet, int] | None:
         try:
             packet = self._reader.feed(data)
         except ProtocolError as error:
             self._bad(str(error), error.reason)
             return None
+        self._arrived += len(data)
         if packet is None:
-            return None
+            return None  # its attachments are still to come
+        size, self._arrived = self._arrived, 0
         if self._only is not None:
             packet = _in_namespace(packet, self._only)
         if isinstance(packet, Ack):
@@ -113,7 +116,7 @@ class Peer:
                 # Answered twice, or after its caller gave up: no harm, and no use.
                 self.server.count("unknown_acks")
             return None
-        return packet
+        return packet, size
 
     def on_message(self, packet: Any) -> Awaitable[Any] | None:
         if isinstance(packet, Event):

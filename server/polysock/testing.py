@@ -23,7 +23,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
-from polysock_transports import CloseReason, ConnectionInfo, Refused
+from polysock_transports import CloseReason, ConnectionInfo, ProtocolError, Refused
 from polysock_transports.clock import LoopClock
 from polysock_transports.dialects.plain import PLAIN
 from polysock_transports.errors import ABNORMAL_CLOSURE, CLIENT_CLOSED
@@ -266,7 +266,10 @@ class Client:
 
     def _send(self, packet: Packet) -> None:
         for message in self._codec.encode(packet):
-            self._session.receive(message, "websocket")
+            try:
+                self._session.receive(message, "websocket")
+            except ProtocolError as error:
+                self._session.peer_closed(error.reason)  # as a WebSocket does
 
     def _frame(self, frame: Frame) -> None:
         packet = self._reader.feed(frame)

@@ -49,7 +49,9 @@ var LADDER = [
   } },
   { name: 'xdr-streaming', driver: streamingTransport(startXdr), trips: OPEN_TRIPS, needs: needsXdr },
   { name: 'iframe-eventsource', driver: bridgedTransport('eventsource'), trips: FRAME_TRIPS, needs: needsBridge(needsEventSource) },
-  { name: 'iframe-htmlfile', driver: bridgedTransport('htmlfile'), trips: FRAME_TRIPS, needs: needsBridge(needsHtmlfile) },
+  { name: 'iframe-htmlfile', driver: bridgedTransport('htmlfile'), trips: FRAME_TRIPS, needs: needsBridge(function (address) {
+    return needsHtmlfile(address) || needsXhr(address);
+  }) },
   { name: 'xhr-polling', driver: pollingTransport(startXhr), trips: OPEN_TRIPS, needs: needsXhr },
   { name: 'xdr-polling', driver: pollingTransport(startXdr), trips: OPEN_TRIPS, needs: needsXdr },
   { name: 'iframe-xhr-polling', driver: bridgedTransport('xhr-polling'), trips: FRAME_TRIPS, needs: needsBridge(needsXhr) },

@@ -63,21 +63,28 @@ Manager.prototype._each = function (work) {
   for (i = 0; i < list.length; i += 1) { work(list[i]); }
 };
 
+/* Not at once: whoever asks for a socket has not yet said what to call. Those of one turn share the first attempt. */
 Manager.prototype._join = function (socket) {
   var self = this;
-  if (this._state === 'open') {
-    socket._tell('connecting', [this.transport]);
-    socket._sendConnect();
-    this._watchReply();
-  } else if (this._state === 'waiting') {
-    this._retryNow();
-  } else if (this._state === 'idle') {
-    this._state = 'opening';
-    /* Sockets that are asked for in this turn share the first attempt. */
-    this._timer = setTimeout(function () { self._open(); }, 0);
-  } else if (this._line) {
-    socket._tell('connecting', [this._guess()]);
-  }
+  setTimeout(function () {
+    if (!socket._wanted || socket._asked) { return; }
+    if (self._state === 'idle') {
+      self._open();
+    } else if (self._state === 'waiting') {
+      self._retryNow();
+    } else {
+      self._announce(socket, self.transport || self._guess());
+      if (self._state === 'open' && socket._asked) {
+        socket._sendConnect();
+        self._watchReply();
+      }
+    }
+  }, 0);
+};
+
+Manager.prototype._announce = function (socket, transport) {
+  socket._asked = true;
+  socket._tell('connecting', [transport]);
 };
 
 /* What will be tried first, as far as that can be said before asking /info. */
@@ -97,7 +104,7 @@ Manager.prototype._retryNow = function () {
 Manager.prototype._open = function () {
   var self = this, line, guess = this._guess();
   this._state = 'opening';
-  this._each(function (socket) { socket._tell('connecting', [guess]); });
+  this._each(function (socket) { self._announce(socket, guess); });
   if (this._state !== 'opening') { return; }      /* a handler gave up */
   line = this._line = new PolySock(this.url, merged({ avoid: this._avoid }, this.options));
   this._reader = new PacketReader();
@@ -105,7 +112,7 @@ Manager.prototype._open = function () {
     if (self._line !== line) { return; }
     self._state = 'open';
     self.transport = line.transport;
-    self._each(function (socket) { socket._sendConnect(); });
+    self._each(function (socket) { if (socket._asked) { socket._sendConnect(); } });
     self._watchReply();
   };
   line.onmessage = function (event) {
@@ -187,8 +194,7 @@ Manager.prototype._lost = function (code, reason, error) {
         code === 1008 ? 'the server refused this client; look at authorize and "origins"' : undefined
     });
   error.code = code;
-  details = { code: code, reason: reason, transport: transport, error: error };
-  text = code >= 3000 && code < 4000 ? 'io server disconnect' : /heartbeat/.test(error.message) ? 'ping timeout' : 'transport close';
+    text = code >= 3000 && code < 4000 ? 'io server disconnect' : /heartbeat/.test(error.message) ? 'ping timeout' : 'transport close';
   for (i = 0; i < list.length; i += 1) { answered = answered || list[i].connected; }
   if (wasOpen && !answered) {
     this._quick[transport] = (this._quick[transport] || 0) + 1;
@@ -197,6 +203,7 @@ Manager.prototype._lost = function (code, reason, error) {
   if (answered) { this._attempts = 0; }
   attempt = this._attempts + 1;
   returns = mayReturn(code, reason) && this.options.reconnection && attempt <= this.options.reconnectionAttempts;
+  details = { code: code, reason: reason, transport: transport, error: error, returns: returns };
   for (i = 0; i < list.length; i += 1) {
     if (!returns) { list[i]._wanted = false; }
     list[i]._lineLost(text, details);

@@ -4,6 +4,7 @@ var HEARTBEAT_MS = 25000;         /* the default of SockJS servers; silence is j
 var SILENCE_BEATS = 2.8;
 var LATE_MS = 5000, GRACE_MS = 10000;
 var DRAIN_MS = 3000;
+var TOO_LONG = 413;               /* HTTP's name for what a WebSocket calls 1009 */
 
 function eachLine(text, take) {
   var lines = text.split('\n'), i;
@@ -31,7 +32,7 @@ function openSession(name, driver, settings, events) {
   }
 
   function lost(step, status, why, hint) {
-    end(1006, why, false, failure(step, why, { transport: name, status: status, hint: hint }));
+    end(status === TOO_LONG ? 1009 : 1006, why, false, failure(step, why, { transport: name, status: status, hint: hint }));
   }
 
   /* A timer that runs late tells that the machine slept or the page was frozen: give the network a moment then. */

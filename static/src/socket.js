@@ -3,7 +3,7 @@
    First connection  connecting -> connect
    On loss           disconnect(reason, details) -> reconnecting(delay, attempt, error), once for each attempt
                      -> connecting -> reconnect(transport, attempts) -> connect
-   A first connection that fails: connect_failed(error) -> reconnecting -> connecting -> connect */
+   A first connection that fails: connect_failed(error, true if it will be tried again) -> reconnecting -> connecting -> connect */
 
 function Socket(manager, name) {
   var self = this;
@@ -19,6 +19,7 @@ function Socket(manager, name) {
     return self;
   } };
   this._wanted = false;
+  this._asked = false;              /* is part of the present attempt */
   this._returns = false;            /* was connected and has lost it */
   this._acks = {};
   this._nextId = 0;
@@ -192,26 +193,28 @@ Socket.prototype._refused = function (facts) {
       'the server refused; look at its authorize hook'
   });
   this._wanted = false;
-  this._tell(this._returns ? 'reconnect_failed' : 'connect_failed', [error]);
+  this._asked = false;
+  this._tell(this._returns ? 'reconnect_failed' : 'connect_failed', [error, false]);
   this.io._closeIfUnused();
 };
 
 /* This namespace alone is over, deliberately. */
 Socket.prototype._leave = function (text, details) {
   var was = this.connected;
-  this._wanted = this._returns = false;
+  this._wanted = this._asked = this._returns = false;
   this._offline();
   if (was) { this._tell('disconnect', [text, details]); }
 };
 
 Socket.prototype._lineLost = function (text, details) {
+  this._asked = false;
   if (this.connected) {
     this._returns = true;
     this._offline();
     this._tell('disconnect', [text, details]);
     if (details.code === 1009) { this._tell('error', [details.error]); }
   } else if (!this._returns) {
-    this._tell('connect_failed', [details.error]);
+    this._tell('connect_failed', [details.error, details.returns]);
   }
 };
 

@@ -85,7 +85,10 @@ class ReadingAhead(Listener, Protocol):
     """
 
     def arrive(self, data: str | bytes) -> Any:
-        """What of *data* is to be handled in turn (handed to ``on_message``), or None for nothing."""
+        """What of *data* is to be handled in turn (handed to ``on_message``) and what it weighs, or None for nothing.
+
+        The weight is in bytes or characters, earlier messages that it was held back for included.
+        """
 
     def on_alarm(self) -> None:
         """The moment that ``Session.set_alarm`` named has come."""
@@ -454,6 +457,7 @@ class Session:
                 return
             if job is None:
                 return
+            job, size = job
         if self._handler is None and not self._inbox:
             self._handle(job)
         else:

@@ -113,8 +113,9 @@ def dumps(value: Any) -> str:
     return text
 
 
-# What ujson reads as a number that is not finite, though JSON has none: the words, and numbers too large for a double.
-_SUSPICIOUS = re.compile(r"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
+# What ujson reads as a number that is not finite, though JSON has none: the words, and numbers too large for a double
+# (10^308), whose size may be in the exponent, in the digits, or in both.
+_SUSPICIOUS = re.compile(r"NaN|Infinity|[0-9][eE]\+?[0-9]{3}|[0-9]{200}")
 
 
 def _all_finite(value: Any) -> bool:
