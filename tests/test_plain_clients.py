@@ -7,7 +7,7 @@ import json
 import random
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,8 +20,9 @@ from polysock import ConnectionRefused, Server, Socket
 from polysock.packets.plain import PlainPackets
 from polysock_transports.dialects.plainhttp import Feed
 from polysock_transports.errors import NORMAL
-from support.clients import TIMEOUT_SECONDS, Quiet, quiet, turns, until
+from support.clients import TIMEOUT_SECONDS, Client, Quiet, quiet, turns, until
 from support.clock import FakeClock
+from support.hub import WireClient
 from support.needs import need_program
 from support.rawhttp import Connection, HandshakeRefused, HeaderList, Response, SocketClosed, WireSocket, request
 from support.serving import serving
@@ -869,6 +870,36 @@ async def test_one_emit_reaches_every_kind_once() -> None:
         reader.abort()
 
 
+async def test_one_room_holds_a_member_of_every_kind() -> None:
+    async with world() as here, AsyncExitStack() as stack:
+        members = {}
+        for transport in ("websocket", "xhr_streaming", "htmlfile", "eventsource", "xhr", "jsonp", "rawwebsocket"):
+            wire = await stack.enter_async_context(Client(here.base, transport, "/polysock"))
+            members[transport] = await (await WireClient(wire).open()).connect()
+            stack.push_async_callback(members[transport].vanish)
+        poller = Poller(here)
+        await poller.enter()
+        reader = await Reader.open(here, "?room=news")
+        stack.callback(reader.abort)
+        await reader.block()
+        plain = await stack.enter_async_context(await here.websocket())
+        await plain.recv_text()
+        assert here.io.to("news").emit("all", b"\x00\xff") == len(members) + 3
+        # The second leaves out its sender, the long-polling member.
+        sender = here.io.sockets.socket(members["xhr"].id or "")
+        assert isinstance(sender, Socket)
+        assert sender.to("news").emit("others", "é") == len(members) + 2
+        here.io.to("news").emit("end")
+        for transport, member in members.items():
+            await member.wait("end")
+            others = [] if transport == "xhr" else [("others", "é")]
+            assert await member.take() == [("all", b"\x00\xff"), *others]
+        binary = ["all", {"#base64": "AP8="}]
+        assert await poller.poll() == [binary, ["others", "é"], ["end"]]
+        assert [await reader.event() for _ in range(3)] == [binary, ["others", "é"], ["end"]]
+        assert [json.loads(await plain.recv_text()) for _ in range(3)] == [binary, ["others", "é"], ["end"]]
+
+
 async def test_any_request_has_a_defined_answer(quiet: Quiet) -> None:
     chance = random.Random(7)
     bits = [
@@ -942,6 +973,10 @@ async def documented_server(*extra: Any) -> AsyncIterator[tuple[Server, str]]:
     async with serving([*io.routes(), *extra]) as base:
         yield io, base
         io.close()
+        # A socket that is still saying goodbye when the loop ends would be blamed on a later test.
+        await until(
+            lambda: not any(session.attached for endpoint in io._endpoints for session in endpoint.gateway.store), 20
+        )
 
 
 async def test_documented_commands() -> None:

@@ -56,7 +56,8 @@ class _Guarded(EventHandlers):
         return any(rule(room) if callable(rule) else rule == room for rule in self.feed_rules)
 
     def authorization(self, function: Handler | None) -> Any:
-        """Ask ``function(handshake)`` before any middleware: False or ConnectionRefused turns the client away."""
+        """Ask ``function(handshake)`` before any middleware: it lets the client in by returning something true, and
+        refuses by anything else or by raising ``ConnectionRefused``."""
         self.authorize = function
         return function
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from polysock_transports import CloseReason, ConnectionInfo, ProtocolError, Refused, SessionClosed
@@ -28,6 +28,7 @@ __all__ = ["Peer"]
 
 log = logging.getLogger("polysock")
 
+_DISMISSED = CloseReason(1000, "The server ended this namespace", may_return=False)
 _NOT_CONNECTED = CloseReason(PROTOCOL_VIOLATION.code, "No namespace was joined in time")
 
 #: Socket.IO's words for why a client left; everything else is "transport close".
@@ -38,6 +39,20 @@ _REASONS = {
     SLOW_CONSUMER: "slow consumer",
     PROTOCOL_VIOLATION: "parse error",
 }
+
+
+#: A function, what it is given, and whether what it returned means no.
+_Check = tuple[Handler, Any, Callable[[Any], bool]]
+
+
+def _refuses(verdict: Any) -> bool:
+    """A middleware that says nothing has nothing against it."""
+    return verdict is False
+
+
+def _does_not_allow(verdict: Any) -> bool:
+    """An authorization has to say yes: ``users.get(name)`` must not let in whom it does not know."""
+    return not verdict
 
 
 class Peer:
@@ -56,6 +71,8 @@ class Peer:
         self.store: dict[str, Any] = {}
         self.sockets: dict[str, Socket] = {}
         self._only = namespace
+        # Namespaces that the server has made the client leave, whose DISCONNECT it may not have seen yet.
+        self._dismissed: set[str] = set()
         self._arrived = 0  # what the messages of the packet now coming in weigh
         self._reader = codec.reader(
             max_attachments=server.max_attachments, max_attachment_bytes=server.limits.max_message_bytes
@@ -78,14 +95,14 @@ class Peer:
         verdict = authorize(Handshake(self.info)) if authorize is not None else True
         if inspect.isawaitable(verdict):
             return self._open_later(verdict)
-        if verdict is False:
+        if _does_not_allow(verdict):
             raise ConnectionRefused
         if self._only is None:
             return None
         return self._enter_only()
 
     async def _open_later(self, verdict: Awaitable[Any]) -> None:
-        if await verdict is False:
+        if _does_not_allow(await verdict):
             raise ConnectionRefused
         if self._only is not None:
             result = self._enter_only()
@@ -122,8 +139,9 @@ class Peer:
         if isinstance(packet, Event):
             socket = self.sockets.get(packet.namespace)
             if socket is None:
-                self._bad("an event for a namespace that the client is not in")
-                return None
+                if packet.namespace not in self._dismissed:
+                    self._bad("an event for a namespace that the client is not in")
+                return None  # else it was on its way when the server let the client go
             return socket.dispatch(packet)
         if isinstance(packet, Connect):
             if packet.namespace in self.sockets:
@@ -134,6 +152,11 @@ class Peer:
         if socket is not None:
             self.left(socket, "client namespace disconnect", CloseReason(1000, "The client left", may_return=False))
         return None
+
+    def on_ending(self, reason: CloseReason) -> None:
+        # A handler that waits for this client's answer would wait in vain, and hold up the end of the others.
+        for socket in self.sockets.values():
+            socket.answers_end(reason)
 
     def on_alarm(self) -> None:
         if not self.sockets:
@@ -154,15 +177,15 @@ class Peer:
             self.send(ConnectError(packet.namespace, "Invalid namespace"))
             return None
         socket = Socket(self, namespace, self.server.make_id(), Handshake(self.info, packet.data))
-        checks: list[tuple[Handler, Any]] = [(function, socket) for function in namespace.middleware]
+        checks: list[_Check] = [(function, socket, _refuses) for function in namespace.middleware]
         if namespace.authorize is not None:
-            checks.insert(0, (namespace.authorize, socket.handshake))
+            checks.insert(0, (namespace.authorize, socket.handshake, _does_not_allow))
         try:
-            for index, (check, argument) in enumerate(checks):
+            for index, (check, argument, is_no) in enumerate(checks):
                 verdict = check(argument)
                 if inspect.isawaitable(verdict):
-                    return self._connect_later(socket, verdict, checks[index + 1 :], refuse=refuse)
-                if verdict is False:
+                    return self._connect_later(socket, verdict, checks[index:], refuse=refuse)
+                if is_no(verdict):
                     raise ConnectionRefused
         except Exception as error:
             self._turn_away(namespace, error, refuse=refuse)
@@ -170,13 +193,12 @@ class Peer:
         return self._enter(socket)
 
     async def _connect_later(
-        self, socket: Socket, verdict: Awaitable[Any], checks: list[tuple[Handler, Any]], *, refuse: bool
+        self, socket: Socket, pending: Awaitable[Any], checks: list[_Check], *, refuse: bool
     ) -> None:
+        """*pending* is what the first of *checks* returned."""
         try:
-            if await verdict is False:
-                raise ConnectionRefused
-            for check, argument in checks:
-                if await settle(check(argument)) is False:
+            for index, (check, argument, is_no) in enumerate(checks):
+                if is_no(await (settle(check(argument)) if index else pending)):
                     raise ConnectionRefused
         except Exception as error:
             self._turn_away(socket.namespace, error, refuse=refuse)
@@ -208,11 +230,18 @@ class Peer:
         # While its middleware was waiting, a dynamic namespace may have gone with its last client, and come back.
         namespace = socket.namespace = self.server.current(socket.namespace)
         self.sockets[namespace.name] = socket
+        self._dismissed.discard(namespace.name)
         socket.connected = True
         namespace.hub.add(socket)
         self.session.set_alarm(None)
         self.send(Connect(namespace.name, {"sid": socket.id}))
         return self._call_connection_hooks(socket)
+
+    def dismiss(self, socket: Socket) -> None:
+        """Make the client leave the namespace of *socket*."""
+        self.send(Disconnect(socket.namespace.name))
+        self._dismissed.add(socket.namespace.name)
+        self.left(socket, "server namespace disconnect", _DISMISSED)
 
     def left(self, socket: Socket, text: str, reason: CloseReason) -> None:
         """*socket* is no longer in its namespace: out of every index first, then its handlers are told."""

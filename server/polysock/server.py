@@ -95,9 +95,9 @@ class Server:
         values = {**_OWN_SETTINGS, **own}
         self.ack_timeout: float = _positive("ack_timeout", values["ack_timeout"])
         self.connect_timeout: float = _positive("connect_timeout", values["connect_timeout"])
-        self.max_attachments = int(_positive("max_attachments", values["max_attachments"]))
-        self.max_pending_acks = int(_positive("max_pending_acks", values["max_pending_acks"]))
-        self.max_dynamic_namespaces = int(_positive("max_dynamic_namespaces", values["max_dynamic_namespaces"]))
+        self.max_attachments = _positive("max_attachments", values["max_attachments"])
+        self.max_pending_acks = _positive("max_pending_acks", values["max_pending_acks"])
+        self.max_dynamic_namespaces = _positive("max_dynamic_namespaces", values["max_dynamic_namespaces"])
         self._user = dict(settings)
         self._settings: Settings = read_settings(self._user, _OWN_SETTINGS)
         self._options: dict[str, Any] = {}
@@ -146,7 +146,12 @@ class Server:
         if found is not None:
             return found
         for pattern in self._patterns:
-            if pattern.matches(name):
+            try:
+                matches = pattern.matches(name)
+            except Exception:
+                log.exception("the function that namespaces were to be made by failed for %r", name)
+                return None  # nobody comes in by a rule that is broken, nor past it
+            if matches:
                 if sum(namespace.is_dynamic for namespace in self.namespaces.values()) >= self.max_dynamic_namespaces:
                     self.count("dynamic_namespaces_refused")
                     return None
@@ -212,7 +217,8 @@ class Server:
     def configure(self, environment: str | Callable[[], Any], function: Callable[[], Any] | None = None) -> Server:
         """Call *function* now; with an *environment* first, only where POLYSOCK_ENV (else ``development``) is it."""
         if function is None:
-            assert callable(environment)
+            if not callable(environment):
+                raise TypeError(f"configure({environment!r}) needs a function")
             environment()
         elif os.environ.get("POLYSOCK_ENV", "development") == environment:
             function()
@@ -228,6 +234,10 @@ class Server:
             self.authorize = value
             return self
         if name == "log level":
+            if type(value) is not int or not 0 <= value < len(_LOG_LEVELS):
+                raise SettingError(
+                    f"log level must be 0 (errors) to {len(_LOG_LEVELS) - 1} (everything), not {value!r}"
+                )
             log.setLevel(_LOG_LEVELS[value])
             self._options[name] = value
             return self
@@ -236,7 +246,7 @@ class Server:
             self._options[name] = value
             return self
         if name in _OWN_SETTINGS:
-            setattr(self, name, type(_OWN_SETTINGS[name])(_positive(name, value)))
+            setattr(self, name, _positive(name, value))
             return self
         if self._endpoints:
             raise StateError(f"set {name!r} before routes(): the endpoints are made with the settings of that moment")
@@ -340,6 +350,8 @@ class Server:
 def _positive(name: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise SettingError(f"{name} must be a number greater than zero, not {value!r}")
+    if isinstance(_OWN_SETTINGS[name], int) and not isinstance(value, int):
+        raise SettingError(f"{name} must be a whole number, not {value!r}")
     return value
 
 

@@ -16,7 +16,7 @@ from polysock_transports import CloseReason, Refused, SessionClosed
 from .acks import AckTimeout, CallResult, PendingAcks
 from .handlers import EventHandlers, Handler, settle
 from .hub import Target
-from .packets import RESERVED_EVENTS, Ack, Disconnect, Event, PacketCodec
+from .packets import RESERVED_EVENTS, Ack, Event, PacketCodec
 
 if TYPE_CHECKING:
     from polysock_transports.session import Session
@@ -101,6 +101,9 @@ class Broadcast:
         gone: list[str] = []
         try:
             for client in self.clients():
+                if client.is_leaving:
+                    gone.append(client.id)
+                    continue
                 waiting[client.id] = loop.create_future()
                 client._emit(event, args, waiting[client.id])
             if waiting:
@@ -180,8 +183,8 @@ class Socket(EventHandlers):
         *timeout* is in seconds (the server's ``ack_timeout`` if None).  Raises AckTimeout, or SessionClosed where the
         client leaves first.
         """
-        if not self.connected:
-            raise SessionClosed(self.close_reason or _GONE)
+        if self.is_leaving:
+            raise SessionClosed(self.close_reason or self.receiver.reason or _GONE)
         check_event(event)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         number = self._acks.expect(future)
@@ -198,6 +201,8 @@ class Socket(EventHandlers):
 
     async def drain(self) -> None:
         """Wait until this client has caught up.  Raises SessionClosed where it has left or leaves."""
+        if not self.connected:
+            raise SessionClosed(self.close_reason or _GONE)
         await self._peer.session.drain()
 
     @property
@@ -256,15 +261,14 @@ class Socket(EventHandlers):
     @property
     def is_leaving(self) -> bool:
         """Whether this client has left, or its connection has ended and its last handlers are still running."""
-        return not (self.connected and self.receiver.is_open)
+        return not self.connected or self.receiver.reason is not None
 
     def disconnect(self, *, close: bool = False) -> None:
         """Make the client leave this namespace; with *close* end its whole connection."""
         if close:
             self._peer.close()
         elif self.connected:
-            self._peer.send(Disconnect(self.namespace.name))
-            self._peer.left(self, "server namespace disconnect", _GONE)
+            self._peer.dismiss(self)
 
     def use(self, middleware: Handler) -> Handler:
         """Call ``middleware(event, args)`` before each event of this client is handled; a decorator too.
@@ -283,6 +287,10 @@ class Socket(EventHandlers):
         """No longer connected: nobody waits for this client any more."""
         self.connected = False
         self.close_reason = reason
+        self.answers_end(reason)
+
+    def answers_end(self, reason: CloseReason) -> None:
+        """No more acks will come; whoever waits for one is told *reason*."""
         self._acks.fail(SessionClosed(reason))
 
     def dispatch(self, packet: Event) -> Awaitable[Any] | None:

@@ -19,7 +19,7 @@ from polysock import Server
 from polysock.testing import Client as InMemory
 from polysock.testing import FakeClock
 from support import clients, rawhttp
-from support.clients import TIMEOUT_SECONDS, until
+from support.clients import TIMEOUT_SECONDS, turns, until
 from support.rawhttp import BINARY, CLOSE, PING, PONG, SocketClosed, WireError
 from support.serving import serving
 
@@ -345,6 +345,7 @@ async def memory_world(**settings: Any) -> AsyncIterator[World]:
             namespace.hub.check()
     finally:
         await world.close()
+        await turns()  # a handler's task ends a turn after its answer, and its client is told gone after that
     assert_no_ghosts(world.io)
     clock.advance(60)  # sessions whose handlers outlived them end now
     assert clock.timers == 0

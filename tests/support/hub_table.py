@@ -573,6 +573,9 @@ async def authorization_of_everybody(world: World) -> None:
     assert (await world.client(query={"token": "right"})).id is not None
     client = await world.client(query={"token": "right"})
     assert await client.take() == []
+    # What is not a yes is a no: a look-up that finds nobody must not let everybody in.
+    io.set("authorization", lambda handshake: {"token": "right"}.get("nobody"))
+    await expect_refusal(world, "right", "not authorized")
     io.set("authorization", None)
     assert (await world.client()).id is not None
 

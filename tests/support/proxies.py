@@ -15,7 +15,7 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any, TypeVar
 
 __all__ = ["Background", "BlockingProxy", "BufferingProxy", "DroppingProxy", "IdleProxy", "Proxy", "SlowProxy"]
@@ -47,11 +47,16 @@ class Background:
     def __exit__(self, *exc: object) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(STOP_S)
-        for task in (tasks := asyncio.all_tasks(self.loop)):
-            task.cancel()
-        self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.run_until_complete(end(asyncio.all_tasks(self.loop)))
         self.loop.close()
+
+
+async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel them and wait until they are over."""
+    waiting = list(tasks)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 class Link:
@@ -89,7 +94,7 @@ class Proxy:
     async def stop(self) -> None:
         if self._server:
             self._server.close()
-        await self._end(self._links)
+        await end(self._links)
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(self._serve(Link(reader, writer)))
@@ -115,15 +120,8 @@ class Proxy:
             writer.write(first)
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await self._end(pumps)
+            await end(pumps)
             writer.close()
-
-    @staticmethod
-    async def _end(tasks: set[asyncio.Task[None]]) -> None:
-        waiting = list(tasks)
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
 
     async def upward(self, link: Link, writer: asyncio.StreamWriter) -> None:
         while data := await link.reader.read(CHUNK_BYTES):

@@ -78,7 +78,7 @@ class SessionListener(Listener, Protocol):
 ListenerFactory = Callable[[ConnectionInfo, str], SessionListener]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Gateway:
     """One endpoint: what its handlers share."""
 

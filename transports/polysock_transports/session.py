@@ -90,6 +90,9 @@ class ReadingAhead(Listener, Protocol):
         The weight is in bytes or characters, earlier messages that it was held back for included.
         """
 
+    def on_ending(self, reason: CloseReason) -> None:
+        """The session takes nothing more; ``on_close`` follows when the handlers of what it took are done."""
+
     def on_alarm(self) -> None:
         """The moment that ``Session.set_alarm`` named has come."""
 
@@ -571,6 +574,8 @@ class Session:
             if not drainer.done():
                 drainer.set_exception(SessionClosed(reason))
         self._drainers.clear()
+        if self._arrive is not None:
+            self._listener.on_ending(reason)  # type: ignore[attr-defined]  # who reads ahead has one
         delay = self._limits.disconnect_delay_s if self.resumable else self._limits.close_timeout_s
         self._ends_at = now + delay
         self._tell_by = now + self._limits.close_timeout_s
