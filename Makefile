@@ -21,7 +21,7 @@ MAKEFLAGS += --no-print-directory
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format bench autobahn npm-deps browsers-deps clean
+.PHONY: help demo test check client format bench autobahn npm-deps browsers browsers-deps clean
 
 help: ## this list
 	@echo 'usage: make TARGET [PORT=8080] [ADDRESS=127.0.0.1] [ARGS="..."] [PYTHON=python3]'
@@ -39,6 +39,9 @@ check: $(READY) npm-deps ## ruff, mypy --strict, and ES3 syntax of what goes to 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 	$(BIN)/python tests/tools/es3_check.py
+
+client: npm-deps ## make static/polysock*.js and .mjs from static/src
+	@node tests/tools/build_client.mjs
 
 format: $(READY) ## let ruff mend and format the Python code
 	$(BIN)/ruff check --fix .
@@ -71,6 +74,9 @@ $(NPM_READY): tests/npm/package.json tests/npm/package-lock.json
 
 $(PEERS_READY): tests/interop/fetch_pywebsocket3.py | $(READY)
 	@if $(BIN)/python $<; then touch $@; else echo 'pywebsocket3 could not be fetched: its tests will be skipped'; fi
+
+browsers: $(READY) npm-deps ## polysock.js in every engine installed here; writes the tables of docs/browsers.md
+	@$(BIN)/python tests/tools/browser_matrix.py $(ARGS)
 
 browsers-deps: $(ENGINES_READY) ## old browser engines for the tests, from npm (140 MB)
 

@@ -22,7 +22,7 @@ from tornado.netutil import bind_sockets
 from tornado.options import define, options
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
-from polysock import Connection, Namespace, Refused, Server, SockJSRouter, Socket
+from polysock import Connection, Refused, Server, Socket, SockJSRouter
 
 STATIC = Path(__file__).resolve().parent / "static"
 # Long enough for a closing handshake with everybody, short enough for somebody who waits at a prompt.
@@ -51,8 +51,8 @@ class Chat:
     """Rooms, names and private messages. All that arrives comes from strangers; what is wrong with it goes back as
     ``{"error": text}``."""
 
-    def __init__(self, namespace: Namespace) -> None:
-        self.namespace = namespace
+    def __init__(self, io: Server) -> None:
+        self.namespace = namespace = io.of("/chat")
         self.people: dict[str, Socket] = {}  # by their names, as folded() writes them
         self.rooms: dict[str, deque[dict[str, Any]]] = {LOBBY: deque(maxlen=HISTORY_MESSAGES)}
         # Beginning at the clock: numbers still rise for a client that comes back after a restart.
@@ -89,11 +89,12 @@ class Chat:
             raise Refused(409, "There are too many rooms already. Come into one of them.")
         if len(self.namespace.clients("#" + room)) >= MAX_PEOPLE_IN_ROOM or len(self.people) >= MAX_PEOPLE:
             raise Refused(409, f"{room} is full.")
+        history = self.rooms.get(room, deque(maxlen=HISTORY_MESSAGES))
         self.leave(socket)
         if holder not in (None, socket):
             self.leave(holder)
             holder.disconnect(close=True)
-        history = self.rooms.setdefault(room, deque(maxlen=HISTORY_MESSAGES))
+        self.rooms[room] = history  # also where the last one in it has just left
         self.people[folded(nick)] = socket
         socket.data.update(nick=nick, room=room, key=key)
         socket.join("#" + room)  # an id has no "#", so no room can be called like a person's id
@@ -179,7 +180,7 @@ class NotFound(RequestHandler):
 def make_application(*, debug: bool = False) -> tuple[Application, SockJSRouter, Server]:
     """The demo's application, its echo endpoint and the hub of its chat."""
     echo, io = SockJSRouter(Echo, "/echo"), Server()
-    Chat(io.of("/chat"))
+    Chat(io)
     application = Application(
         [
             *echo.urls,

@@ -5,6 +5,7 @@
     define([], factory);
   } else if (typeof module === 'object' && module.exports) {
     module.exports = factory();
+    module.exports['default'] = module.exports;
   } else {
     made = factory();
     root.polysock = made;
@@ -19,7 +20,7 @@
   var VERSION = '0.1.0';
 
   var root = typeof window !== 'undefined' ? window : typeof self !== 'undefined' ? self :
-    typeof global !== 'undefined' ? global : {};
+    typeof globalThis !== 'undefined' ? globalThis : typeof global !== 'undefined' ? global : {};
   var page = root.document ? root.location : null;
   var hasOwn = Object.prototype.hasOwnProperty;
 
@@ -263,13 +264,14 @@
   /* undefined when the text is not JSON. Without JSON.parse the text is evaluated, but only after it has been shown to
      hold nothing except strings, numbers, literals and punctuation. */
   function decodeJson(text) {
+    var bones;
     if (nativeJson) {
       try { return nativeJson.parse(text); } catch (e) { return undefined; }
     }
     text = text.replace(UNSAFE, escapeInside);
-    if (!(/^[\],:{}\s]*$/).test(text.replace(/\\(?:["\\\/bfnrt]|u[0-9a-fA-F]{4})/g, '@')
-        .replace(/"[^"\\\n\r]*"|true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+\-]?\d+)?/g, ']')
-        .replace(/(?:^|:|,)(?:\s*\[)+/g, ''))) {
+    bones = text.replace(/\\(?:["\\\/bfnrt]|u[0-9a-fA-F]{4})/g, '@').replace(/"[^"\\\n\r]*"/g, '""');
+    if (/(?:^|[^\d.eE+])-?0\d/.test(bones) || !(/^[\],:{}\s]*$/).test(
+        bones.replace(/""|true|false|null|-?\d+(?:\.\d+)?(?:[eE][+\-]?\d+)?/g, ']').replace(/(?:^|:|,)(?:\s*\[)+/g, ''))) {
       return undefined;
     }
     try { return new Function('return (' + text + ');')(); } catch (e2) { return undefined; }
@@ -385,20 +387,21 @@
       }
     }
     if (!scheme) { scheme = page && page.protocol === 'https:' ? 'https' : 'http'; }
-    parts = AUTHORITY.exec(authority).concat(parts[4] || '');
-    return finishUrl(url, scheme, parts, path);
+    authority = AUTHORITY.exec(authority);
+    if (!authority) { throw badUrl(url, 'the host or the port is not one'); }
+    return finishUrl(url, scheme, authority[1].toLowerCase(), authority[2], path, parts[4] || '');
   }
 
-  function finishUrl(url, scheme, parts, path) {
-    var port = parts[2], segments = path.split('/'), kept = [], i;
+  function finishUrl(url, scheme, host, port, path, query) {
+    var segments = path.split('/'), kept = [], i;
     if (port && (+port > MAX_PORT || +port === 0)) { throw badUrl(url, 'there is no port ' + port); }
     for (i = 0; i < segments.length; i += 1) {
       if (segments[i] === '..') { if (kept.length > 1) { kept.pop(); } } else if (segments[i] !== '.') { kept.push(segments[i]); }
     }
     return {
-      origin: scheme + '://' + parts[1].toLowerCase() + (port && port !== DEFAULT_PORTS[scheme] ? ':' + port : ''),
+      origin: scheme + '://' + host + (port && port !== DEFAULT_PORTS[scheme] ? ':' + port : ''),
       path: kept.join('/') || '/',
-      query: parts[3]
+      query: query
     };
   }
 
@@ -471,7 +474,7 @@
       xhr.open(method, url, true);
       if (credentials && !isSameOrigin(url) && 'withCredentials' in xhr) { xhr.withCredentials = true; }
       /* text/plain needs no question (preflight) before a request to another origin. */
-      if (body !== null && xhr.setRequestHeader) { xhr.setRequestHeader('Content-Type', 'text/plain;charset=UTF-8'); }
+      if (body !== null) { xhr.setRequestHeader('Content-Type', 'text/plain;charset=UTF-8'); }
       xhr.onreadystatechange = function () {
         if (!live || xhr.readyState < 3) { return; }
         if (xhr.readyState === 4) {
@@ -543,6 +546,7 @@
 
   var MAX_POST_CHARS = 256 * 1024;        /* below what servers and proxies take, counted in characters */
   var MAX_POST_MESSAGES = 500;
+  var SEND_MS = 60000;             /* a server that is behind keeps a POST waiting; this long means that it is lost */
 
   /* post(payload, done) sends one JSON array. A turn of the event loop ends before it starts: a burst travels together. */
   function makeSender(link, post) {
@@ -585,15 +589,22 @@
 
   /* Over POST /xhr_send, by XMLHttpRequest or XDomainRequest. */
   function makeHttpSender(link) {
-    var call = null, sender;
+    var call = null, timer = null, sender;
     sender = makeSender(link, function (payload, done) {
+      timer = setTimeout(function () {
+        link.broken('sending', undefined, '', 'no answer to a POST within ' + SEND_MS / 1000 + ' seconds');
+      }, SEND_MS);
       call = httpRequest('POST', link.address('/xhr_send'), payload, link.credentials, function (isOver, status, text) {
         if (!isOver || link.over()) { return; }
         call = null;
+        clearTimeout(timer);
         if (status === 204 || status === 200) { done(); } else { link.broken('sending', status, text); }
       });
     });
-    sender.stop = function () { if (call) { call.stop(); } };
+    sender.stop = function () {
+      clearTimeout(timer);
+      if (call) { call.stop(); }
+    };
     return sender;
   }
 
@@ -1283,7 +1294,8 @@
   }
 
   /* Reading an answer while it grows came to browsers together with withCredentials. */
-  function needsProgress(address) {
+  function needsProgress() {
+    if (root.opera) { return 'old Opera tells of the first piece of an answer only'; }
     return hasCors() ? '' : 'no XMLHttpRequest that can be read while it grows';
   }
 
@@ -1834,6 +1846,9 @@
       throw failure('reading a packet', 'an event without a name');
     }
     if (type === ACK && packet.id === undefined) { throw failure('reading a packet', 'an ack without the id it answers'); }
+    if ((type === CONNECT || type === DISCONNECT) && (packet.id !== undefined || (body && (type === DISCONNECT || kindOf(packet.data) !== 'Object')))) {
+      throw failure('reading a packet', 'a connect or disconnect that carries what it cannot');
+    }
     if (!parts[2]) { return packet; }
     this._missing = Number(parts[2]);
     if (!this._missing || this._missing > MAX_ATTACHMENTS) { throw failure('reading a packet', 'too many attachments, or none'); }
@@ -1884,7 +1899,10 @@
     this._outbox = [];
     this._timer = null;
     this._replyTimer = null;
-    addWindowListener('online', function () { if (self._state === 'waiting') { self._retryNow(); } });
+    addWindowListener('online', function () {
+      self._avoid = [];               /* another network, perhaps */
+      if (self._state === 'waiting') { self._retryNow(); }
+    });
   }
 
   Manager.prototype.socket = function (name) {
@@ -2291,11 +2309,10 @@
     this.disconnected = this._returns = false;
     this._buffer = [];
     this._bufferBytes = 0;
+    /* First, so that what a handler of connect sends does not overtake it. */
+    for (i = 0; i < waiting.length; i += 1) { manager._send(waiting[i].packet, waiting[i].blobs, waiting[i].texts); }
     if (returned) { this._tell('reconnect', [manager.transport, attempts]); }
     if (this.connected) { this._tell('connect', []); }
-    for (i = 0; i < waiting.length; i += 1) {
-      if (this.connected) { manager._send(waiting[i].packet, waiting[i].blobs, waiting[i].texts); } else { this._buffer.push(waiting[i]); }
-    }
   };
 
   Socket.prototype._refused = function (facts) {
@@ -2479,7 +2496,7 @@
     /* Pure parts, for tests and for other programs. */
     parts: {
       encodeJson: encodeJson, decodeJson: decodeJson, parseUrl: parseUrl, encodePacket: encodePacket, PacketReader: PacketReader,
-      backoffDelay: backoffDelay, mayReturn: mayReturn, toBase64: toBase64, fromBase64: fromBase64, utf8Length: utf8Length,
+      backoffDelay: backoffDelay, mayReturn: mayReturn, isBuffer: isBuffer, toBase64: toBase64, fromBase64: fromBase64, utf8Length: utf8Length,
       transportOrder: transportOrder, Emitter: Emitter, trigger: trigger
     }
   };

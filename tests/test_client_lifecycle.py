@@ -1,4 +1,4 @@
-"""The life of a polysock.js connection in real browsers, as the list of events that a page sees, whatever happens below.
+"""The life of a polysock.js connection in real browsers: the list of events that a page sees, whatever happens below.
 
 The server, the proxies of ``support.proxies`` and a control port live in one background thread.  A page that a test
 writes steers them itself (``control('stop', then)``), so that "the server stops while the page waits" needs no waiting
@@ -19,7 +19,6 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from browserlab import knock_out
 from browserlab.wire import Rpc, WireSocket
 from polysock import Server
 from support.proxies import Background, BlockingProxy, BufferingProxy, DroppingProxy, IdleProxy, Proxy, SlowProxy
@@ -37,8 +36,9 @@ LOST, BACK = "disconnect transport close", ["reconnecting 1", "connecting"]
 RETURN = [LOST, *BACK, "reconnect {} 1", "connect"]
 
 PAGE = """<!DOCTYPE html><html><head><meta charset="utf-8"><title>life</title>
-<script src="%(script)s"></script></head><body><script>
-var SERVER = '%(server)s', CONTROL = '%(control)s', log = [], delays = [], errors = [];
+<script src="/polysock/polysock.js"></script></head><body><script>
+var GIVEN = %(given)s, log = [], delays = [], errors = [];
+var SERVER = GIVEN.server, CONTROL = GIVEN.control;
 window.onerror = function (message) { errors.push(String(message)); };
 function control(what, then) {
   var xhr = new XMLHttpRequest();
@@ -47,24 +47,27 @@ function control(what, then) {
   xhr.send();
 }
 function options(more) {
-  var all = {forceNew: true, remember: false, reconnectionDelay: %(delay)s, reconnectionDelayMax: %(ceiling)s,
-             randomizationFactor: %(jitter)s}, name;
+  var all = {forceNew: true, remember: false, reconnectionDelay: GIVEN.delay,
+             reconnectionDelayMax: GIVEN.ceiling, randomizationFactor: GIVEN.jitter}, name;
   for (name in more) { all[name] = more[name]; }
   return all;
 }
-function tell(name) {
-  return function (first, second) {
-    if (name === 'reconnecting') { delays.push(first); log.push(name + ' ' + second); return; }
-    log.push(name === 'reconnect' ? name + ' ' + first + ' ' + second : name === 'disconnect' ? name + ' ' + first : name);
-  };
+function told(name, first, second) {
+  if (name === 'reconnecting') { delays.push(first); return name + ' ' + second; }
+  return name === 'reconnect' ? name + ' ' + first + ' ' + second : name === 'disconnect' ? name + ' ' + first : name;
 }
 function record(socket) {
-  var names = ['connecting', 'connect', 'connect_failed', 'disconnect', 'reconnecting', 'reconnect', 'reconnect_failed', 'error'];
-  for (var i = 0; i < names.length; i += 1) { socket.on(names[i], tell(names[i])); }
+  var names = 'connecting connect connect_failed disconnect reconnecting reconnect reconnect_failed error', i;
+  names = names.split(' ');
+  function listen(name) {
+    socket.on(name, function (first, second) { log.push(told(name, first, second)); });
+  }
+  for (i = 0; i < names.length; i += 1) { listen(names[i]); }
   return socket;
 }
 function finish(extra) {
-  window.__result = JSON.stringify({log: log, delays: delays, errors: errors, extra: extra === undefined ? null : extra});
+  extra = extra === undefined ? null : extra;
+  window.__result = JSON.stringify({log: log, delays: delays, errors: errors, extra: extra});
 }
 %(body)s
 </script></body></html>"""
@@ -172,17 +175,18 @@ class Stage:
         self.proxies.append(proxy)
         return proxy
 
-    def page(self, body: str, origin: str | None = None) -> str:
-        """Address of a page that runs *body*, under *origin* (the server's own unless given)."""
-        script = f"{self.control_origin}/polysock/polysock.js" if origin == self.control_origin else "/polysock/polysock.js"
-        facts = {"delay": DELAY_MS, "ceiling": DELAY_MAX_MS, "jitter": JITTER, "script": script, "body": body}
-        target = self.origin if origin in (None, self.control_origin) else origin
-        self.pages.append(PAGE % {**facts, "server": target, "control": self.control_origin})
-        return f"{origin or self.origin}/page/{len(self.pages) - 1}"
+    def page(self, body: str, origin: str | None = None, **given: object) -> str:
+        """Address of a page that runs *body*, under *origin* (the server's own unless given); *given*: its GIVEN."""
+        origin = origin or self.origin
+        server = self.origin if origin == self.control_origin else origin
+        given |= {"delay": DELAY_MS, "ceiling": DELAY_MAX_MS, "jitter": JITTER, "open": OPEN_MS}
+        given |= {"server": server, "control": self.control_origin}
+        self.pages.append(PAGE % {"given": json.dumps(given), "body": body})
+        return f"{origin}/page/{len(self.pages) - 1}"
 
-    def run(self, engine: Any, body: str, origin: str | None = None, preload: str | None = None) -> dict[str, Any]:
+    def run(self, engine: Any, body: str, origin: str | None = None, **given: object) -> dict[str, Any]:
         """What the page *body* told at its end; no script may have failed in it."""
-        text = engine.run(self.page(body, origin), timeout=PAGE_S, preload=preload)
+        text = engine.run(self.page(body, origin, **given), timeout=PAGE_S)
         assert text, f"the page did not finish; the engine says {engine.log[-5:]}"
         answer: dict[str, Any] = json.loads(text)
         assert answer["errors"] == []
@@ -237,15 +241,15 @@ def test_a_server_that_stops_and_starts_again(
     answer = running.run(
         request.getfixturevalue(name),
         """
-        var socket = record(io(SERVER, options({transports: ['%s']}))), connects = 0;
+        var socket = record(io(SERVER, options({transports: [GIVEN.transport]}))), connects = 0;
         socket.on('connect', function () {
           connects += 1;
           if (connects === 1) { control('stop'); return; }
           socket.emit('ask', 'still there?', function (words) { finish(words); });
         });
         socket.on('reconnecting', function (delay, attempt) { if (attempt === 4) { control('start'); } });
-        """
-        % transport,
+        """,
+        transport=transport,
     )
     # How many more attempts it takes depends on how quickly the server starts.
     count = len(answer["delays"])
@@ -286,3 +290,386 @@ def test_delays_grow_to_a_ceiling_and_differ(stage: Stage, chromium: Any) -> Non
         assert_delays(delays)
     # Clients that were lost together must not come back together.
     assert len({tuple(delays[:3]) for delays in answer["extra"]}) == 6
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_first_connection_that_fails_is_tried_again(request: pytest.FixtureRequest, stage: Stage, name: str) -> None:
+    """Nobody listens at first.  It never was connected, so there is no ``reconnect``."""
+    answer = stage.run(
+        request.getfixturevalue(name),
+        """
+        var socket = record(io(SERVER, options())), error;
+        socket.on('connect_failed', function (found) { error = found; });
+        socket.on('reconnecting', function (delay, attempt) { if (attempt === 2) { control('start'); } });
+        socket.on('connect', function () { finish([error.step, error.message]); });
+        """,
+        stage.control_origin,
+    )
+    count = len(answer["delays"])
+    attempts = [
+        entry for number in range(1, count + 1) for entry in ("connect_failed", f"reconnecting {number}", "connecting")
+    ]
+    assert answer["log"] == ["connecting", *attempts, "connect"]
+    step, message = answer["extra"]
+    assert step == f"asking {stage.origin}/polysock/info"
+    assert "look whether the server runs" in message
+
+
+def test_a_server_that_answers_503_until_it_does_not(stage: Stage, chromium: Any) -> None:
+    stage.controls["refuse"] = lambda: stage.start(refusing=True)
+    answer = stage.run(
+        chromium,
+        """
+        control('refuse', function () {
+          var socket = record(io(SERVER, options())), failed;
+          socket.on('connect_failed', function (error) { failed = [error.status, error.message]; });
+          socket.on('reconnecting', function (delay, attempt) { if (attempt === 1) { control('restart'); } });
+          socket.on('connect', function () { finish(failed); });
+        });
+        """,
+        stage.control_origin,
+    )
+    count = len(answer["delays"])
+    attempts = [
+        entry for number in range(1, count + 1) for entry in ("connect_failed", f"reconnecting {number}", "connecting")
+    ]
+    assert answer["log"] == ["connecting", *attempts, "connect"]
+
+
+def test_a_refusal_names_status_and_place(stage: Stage, running: Stage, chromium: Any) -> None:
+    """The page is of the server's own origin, so that the browser shows the status of the refusal."""
+    stage.controls["refuse"] = lambda: stage.start(refusing=True)
+    answer = stage.run(
+        chromium,
+        """
+        control('stop', function () { control('refuse', function () {
+          record(io(SERVER, options({reconnection: false}))).on('connect_failed', function (error) {
+            setTimeout(function () { finish([error.status, error.step, error.message]); }, 0);
+          });
+        }); });
+        """,
+    )
+    assert answer["log"] == ["connecting", "connect_failed"]
+    status, step, message = answer["extra"]
+    assert status == 503
+    assert step == f"asking {stage.origin}/polysock/info"
+    assert "HTTP 503" in message
+    assert "look at the log of the server" in message
+
+
+def test_a_server_that_never_comes_back(running: Stage, chromium: Any) -> None:
+    answer = running.run(
+        chromium,
+        """
+        var socket = record(io(SERVER, options({reconnectionAttempts: 2})));
+        socket.on('connect', function () { control('stop'); });
+        socket.on('reconnect_failed', function (error) {
+          /* Asked for again, it begins as at first. */
+          control('start', function () {
+            socket.connect();
+            socket.on('connect', function () { finish(error.message); });
+          });
+        });
+        """,
+    )
+    assert answer["log"] == [
+        *("connecting", "connect", LOST),
+        *("reconnecting 1", "connecting", "reconnecting 2", "connecting", "reconnect_failed"),
+        *("connecting", "connect"),
+    ]
+    assert "look whether the server runs" in answer["extra"]
+
+
+def test_a_slow_server_is_waited_for(running: Stage, chromium: Any) -> None:
+    """Every piece from the server comes a third of a second late: still the first transport, at the first attempt."""
+    proxy = running.behind(SlowProxy(running.port, 0.3))
+    answer = running.run(
+        chromium,
+        """
+        var socket = record(io(SERVER, options()));
+        socket.on('connect', function () { socket.emit('ask', 1, function () { finish(socket.io.transport); }); });
+        """,
+        proxy.origin,
+    )
+    assert answer["log"] == ["connecting", "connect"]
+    assert answer["extra"] == "websocket"
+
+
+def test_a_namespace_that_is_slow_to_answer(running: Stage, chromium: Any) -> None:
+    """Its authorize hook takes longer than the client's patience, until it does not."""
+    answer = running.run(
+        chromium,
+        """
+        var socket = record(io(SERVER + '/slow', options({timeout: 200}))), error;
+        socket.on('connect_failed', function (found) { error = found; control('release'); });
+        socket.on('connect', function () { finish([error.step, error.transport, error.message]); });
+        """,
+    )
+    assert answer["log"][:4] == ["connecting", "connect_failed", "reconnecting 1", "connecting"]
+    assert answer["log"][-1] == "connect"
+    step, transport, message = answer["extra"]
+    assert (step, transport) == ("joining a namespace", "websocket")
+    assert "no answer within 200 ms" in message
+    assert "authorize" in message
+
+
+# -- on the way
+
+
+# A frame whose page breaks off tells nobody, other than all of these: for htmlfile see the next test.
+DROPPED = ["websocket", "xhr-streaming", "eventsource", "xhr-polling", "jsonp-polling"]
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_connection_that_breaks_within_a_message(request: pytest.FixtureRequest, running: Stage, name: str) -> None:
+    """Each transport in turn.  Nobody ever sees half a message, and the next one arrives whole."""
+    proxy = running.behind(DroppingProxy(running.port, 5000))
+
+    async def arm() -> None:
+        proxy.armed = True
+
+    running.controls["arm"] = arm
+    answer = running.run(
+        request.getfixturevalue(name),
+        """
+        var transports = GIVEN.transports, found = {}, long = new Array(9001).join('x');
+        function next() {
+          var transport = transports.shift(), socket, got = [], connects = 0;
+          if (!transport) { finish(found); return; }
+          log = [];
+          socket = record(io(SERVER, options({transports: [transport]})));
+          socket.on('echo', function (text) {
+            got.push(text.length);
+            found[transport] = {log: log, got: got};
+            socket.disconnect();
+            next();
+          });
+          socket.on('connect', function () {
+            connects += 1;
+              if (connects === 2) { socket.emit('echo', 'short'); return; }
+            control('arm', function () { socket.emit('echo', long); });
+          });
+        }
+        next();
+        """,
+        proxy.origin,
+        transports=DROPPED,
+    )
+    for transport in DROPPED:
+        life = ["connecting", "connect", *returned(transport)]
+        assert answer["extra"][transport] == {"log": [*life, "disconnect io client disconnect"], "got": [5]}, transport
+    assert proxy.spoiled == len(DROPPED)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_silence_tells_what_a_forever_frame_does_not(request: pytest.FixtureRequest, stage: Stage, name: str) -> None:
+    """The frame of htmlfile stays "loading" when its connection breaks; that no heartbeats come any more counts."""
+    stage.settings = OFTEN
+    stage.thread.call(stage.start())
+    proxy = stage.behind(DroppingProxy(stage.port, 5000))
+
+    async def arm() -> None:
+        proxy.armed = True
+
+    stage.controls["arm"] = arm
+    answer = stage.run(
+        request.getfixturevalue(name),
+        """
+        var socket = record(io(SERVER, options({transports: ['htmlfile'], silence: 800}))), got = [], connects = 0, why;
+        socket.on('echo', function (text) { got.push(text.length); finish([got, why]); });
+        socket.on('disconnect', function (reason, details) { why = details.error.message; });
+        socket.on('connect', function () {
+          connects += 1;
+          if (connects === 2) { socket.emit('echo', 'short'); return; }
+          control('arm', function () { socket.emit('echo', new Array(9001).join('x')); });
+        });
+        """,
+        proxy.origin,
+    )
+    assert answer["log"] == ["connecting", "connect", "disconnect ping timeout", *returned("htmlfile")[1:]]
+    got, why = answer["extra"]
+    assert got == [5]
+    assert "not even a heartbeat" in why
+
+
+# What a page does behind a proxy: connects, sees that both ways work, and connects once more, to use what it remembers.
+TWICE = """
+polysock.forget();
+var first = record(io(SERVER, options({remember: true, openTimeout: GIVEN.open}))), tried = [], transport;
+first.on('connect', function () {
+  first.emit('ask', 'through?', function (words) {
+    transport = first.io.transport;
+    first.disconnect();
+    var second = io(SERVER, options({remember: true, openTimeout: GIVEN.open}));
+    second.on('connecting', function (name) { tried.push(name); });
+    second.on('connect', function () { finish([words[0], transport, tried, second.io.transport]); });
+  });
+});
+"""
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("answer", ["400", "drop", "silence"])
+def test_a_proxy_that_lets_no_websocket_through(
+    request: pytest.FixtureRequest, running: Stage, name: str, answer: str
+) -> None:
+    """Also where the WebSocket seems to open: only what has carried something counts."""
+    proxy = running.behind(BlockingProxy(running.port, answer))
+    seen = running.run(request.getfixturevalue(name), TWICE, proxy.origin)
+    assert seen["log"] == ["connecting", "connect", "disconnect io client disconnect"]
+    assert seen["extra"] == ["through?", "xhr-streaming", ["xhr-streaming"], "xhr-streaming"]
+    # The second connection did not try it again.
+    assert proxy.spoiled == 1
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_proxy_that_holds_responses_back(request: pytest.FixtureRequest, running: Stage, name: str) -> None:
+    """No streaming transport gets anything through, and long polling does."""
+    proxy = running.behind(BufferingProxy(running.port))
+    seen = running.run(request.getfixturevalue(name), TWICE, proxy.origin)
+    assert seen["log"] == ["connecting", "connect", "disconnect io client disconnect"]
+    assert seen["extra"] == ["through?", "xhr-polling", ["xhr-polling"], "xhr-polling"]
+    assert proxy.spoiled > 1
+
+
+@pytest.mark.parametrize("transport", ["websocket", "xhr-streaming", "xhr-polling"])
+def test_a_proxy_that_cuts_idle_connections(running: Stage, chromium: Any, transport: str) -> None:
+    """With heartbeats that are too rare for it: the client comes back each time."""
+    proxy = running.behind(IdleProxy(running.port, 0.3))
+    answer = running.run(
+        chromium,
+        """
+        var socket = record(io(SERVER, options({transports: [GIVEN.transport]}))), connects = 0;
+        socket.on('connect', function () {
+          connects += 1;
+          if (connects === 3) { socket.emit('ask', connects, function (words) { finish(words[0]); }); }
+        });
+        """,
+        proxy.origin,
+        transport=transport,
+    )
+    assert answer["log"] == ["connecting", "connect", *returned(transport), *returned(transport)]
+    assert answer["extra"] == 3
+
+
+@pytest.mark.parametrize("transport", ["websocket", "xhr-streaming", "xhr-polling"])
+def test_heartbeats_keep_a_connection_through_such_a_proxy(stage: Stage, chromium: Any, transport: str) -> None:
+    stage.settings = OFTEN
+    stage.thread.call(stage.start())
+    proxy = stage.behind(IdleProxy(stage.port, 0.5))
+    answer = stage.run(
+        chromium,
+        """
+        var socket = record(io(SERVER, options({transports: [GIVEN.transport]})));
+        socket.on('connect', function () {
+          /* Nothing but heartbeats travels for three times as long as the proxy allows. */
+          setTimeout(function () { socket.emit('ask', 'still', function (words) { finish(words[0]); }); }, 1500);
+        });
+        """,
+        proxy.origin,
+        transport=transport,
+    )
+    assert answer["log"] == ["connecting", "connect"]
+    assert answer["extra"] == "still"
+
+
+# -- deliberately
+
+
+@pytest.mark.parametrize("transport", ["websocket", "xhr-streaming", "xhr-polling", "jsonp-polling"])
+def test_a_deliberate_end_is_the_end(running: Stage, chromium: Any, transport: str) -> None:
+    """While connecting, while connected, and while waiting to come back; the server stops and starts after each."""
+    answer = running.run(
+        chromium,
+        """
+        var calm = 2 * GIVEN.ceiling, lives = [];
+        function life(leave, next) {
+          log = [];
+          lives.push(log);
+          var socket = record(io(SERVER, options({transports: [GIVEN.transport]})));
+          leave(socket, function () {
+            socket.disconnect();
+            control('restart', function () { setTimeout(next, calm); });
+          });
+        }
+        life(function (socket, gone) { socket.once('connecting', gone); }, function () {
+          life(function (socket, gone) { socket.once('connect', gone); }, function () {
+            life(function (socket, gone) {
+              socket.once('connect', function () { control('stop'); });
+              socket.once('reconnecting', gone);
+            }, function () {
+              life(function (socket, gone) {
+                socket.once('connect', function () { control('restart'); });
+                socket.once('disconnect', gone);
+              }, function () { finish(lives); });
+            });
+          });
+        });
+        """,
+        transport=transport,
+    )
+    assert answer["extra"] == [
+        ["connecting"],
+        ["connecting", "connect", "disconnect io client disconnect"],
+        ["connecting", "connect", LOST, "reconnecting 1"],
+        ["connecting", "connect", LOST],
+    ]
+
+
+# -- the page goes and comes back
+
+
+LEAVING = """
+var persisted = null, connects = 0, socket;
+window.onpageshow = function (event) { persisted = event.persisted; };
+socket = record(io(SERVER, options({transports: [GIVEN.transport]})));
+socket.on('connect', function () {
+  connects += 1;
+  socket.emit('ask', connects, function (words) { finish([words[0], persisted]); });
+});
+"""
+
+
+@pytest.mark.parametrize("transport", ["websocket", "xhr-streaming", "eventsource", "xhr-polling", "jsonp-polling"])
+def test_back_to_a_page_from_the_cache(running: Stage, chromium: Any, transport: str) -> None:
+    """Chromium keeps the page while it is away: nothing of the client forbids that, and it comes back with the page."""
+    target = chromium.rpc.call("Target.createTarget", {"url": "about:blank"})["targetId"]
+    page = Rpc(WireSocket(ADDRESS, chromium.port, f"/devtools/page/{target}"))
+
+    def answer_of(connects: int) -> dict[str, Any]:
+        def ask() -> dict[str, Any] | None:
+            try:
+                out = page.call("Runtime.evaluate", {"expression": "window.__result || ''", "returnByValue": True})
+            except RuntimeError:  # the page is being replaced
+                return None
+            text = out.get("result", {}).get("value")
+            found: dict[str, Any] | None = json.loads(text) if text else None
+            return found if found and found["extra"][0] == connects else None
+
+        answer = chromium.poll(ask, PAGE_S)
+        assert answer, [event for event in page.events if "backForwardCache" in event["method"]]
+        return answer
+
+    def history_of_two() -> dict[str, Any] | None:
+        try:
+            found = page.call("Page.getNavigationHistory")
+        except RuntimeError:
+            return None
+        return found if found["entries"][found["currentIndex"]]["title"] == "elsewhere" else None
+
+    try:
+        page.call("Page.enable")
+        page.call("Page.navigate", {"url": running.page(LEAVING, transport=transport)})
+        assert answer_of(1)["log"] == ["connecting", "connect"]
+        page.call("Page.navigate", {"url": running.page("document.title = 'elsewhere';")})
+        history = chromium.poll(history_of_two, PAGE_S)
+        page.call("Page.navigateToHistoryEntry", {"entryId": history["entries"][history["currentIndex"] - 1]["id"]})
+        answer = answer_of(2)
+    finally:
+        page.wire.close()
+        chromium.rpc.call("Target.closeTarget", {"targetId": target})
+        chromium.rpc.events.clear()
+    assert answer["log"] == ["connecting", "connect", *returned(transport)]
+    # The very page, not one that was loaded again.
+    assert answer["extra"] == [2, True]
+    assert answer["errors"] == []

@@ -167,7 +167,7 @@ def test_a_bare_websocket_talks_to_the_server() -> None:
         ids = []
         for client in (ann, bob):
             client.send("0")
-            ids.append(re.fullmatch(r'0\{"sid":"([\w-]+)"\}', client.recv())[1])  # type: ignore[index, arg-type]
+            ids.append(re.fullmatch(r'0\{"sid":"([\w-]+)","maxMessage":1000000\}', client.recv())[1])  # type: ignore[index, arg-type]
         assert len(set(ids)) == 2
         ann.send('27["say","hello"]')
         said = f'2["said","{ids[0]}","hello"]'

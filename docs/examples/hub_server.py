@@ -1,7 +1,7 @@
 import asyncio
 import os
 
-from tornado.web import Application
+from tornado.web import Application, StaticFileHandler
 
 import polysock
 
@@ -18,7 +18,8 @@ def connected(socket):
 
 
 async def main():
-    Application(io.routes()).listen(int(os.environ.get("PORT", "8888")), "127.0.0.1")
+    page = ("/()", StaticFileHandler, {"path": "index.html"})
+    Application([*io.routes(), page]).listen(int(os.environ.get("PORT", "8888")), "127.0.0.1")
     await asyncio.Event().wait()
 
 

@@ -234,7 +234,11 @@ class Peer:
         socket.connected = True
         namespace.hub.add(socket)
         self.session.set_alarm(None)
-        self.send(Connect(namespace.name, {"sid": socket.id}))
+        welcome: dict[str, Any] = {"sid": socket.id}
+        if self._only is None:
+            # Told, so that a client can refuse a longer message itself, with a reason, and keep its connection.
+            welcome["maxMessage"] = self.server.limits.max_message_bytes
+        self.send(Connect(namespace.name, welcome))
         return self._call_connection_hooks(socket)
 
     def dismiss(self, socket: Socket) -> None:

@@ -5,7 +5,7 @@
 var VERSION = '0.1.0';
 
 var root = typeof window !== 'undefined' ? window : typeof self !== 'undefined' ? self :
-  typeof global !== 'undefined' ? global : {};
+  typeof globalThis !== 'undefined' ? globalThis : typeof global !== 'undefined' ? global : {};
 var page = root.document ? root.location : null;
 var hasOwn = Object.prototype.hasOwnProperty;
 

@@ -14,7 +14,7 @@ var polysock = {
   /* Pure parts, for tests and for other programs. */
   parts: {
     encodeJson: encodeJson, decodeJson: decodeJson, parseUrl: parseUrl, encodePacket: encodePacket, PacketReader: PacketReader,
-    backoffDelay: backoffDelay, mayReturn: mayReturn, toBase64: toBase64, fromBase64: fromBase64, utf8Length: utf8Length,
+    backoffDelay: backoffDelay, mayReturn: mayReturn, isBuffer: isBuffer, toBase64: toBase64, fromBase64: fromBase64, utf8Length: utf8Length,
     transportOrder: transportOrder, Emitter: Emitter, trigger: trigger
   }
 };

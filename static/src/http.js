@@ -48,7 +48,7 @@ function xhrRequest(method, url, body, credentials, changed) {
     xhr.open(method, url, true);
     if (credentials && !isSameOrigin(url) && 'withCredentials' in xhr) { xhr.withCredentials = true; }
     /* text/plain needs no question (preflight) before a request to another origin. */
-    if (body !== null && xhr.setRequestHeader) { xhr.setRequestHeader('Content-Type', 'text/plain;charset=UTF-8'); }
+    if (body !== null) { xhr.setRequestHeader('Content-Type', 'text/plain;charset=UTF-8'); }
     xhr.onreadystatechange = function () {
       if (!live || xhr.readyState < 3) { return; }
       if (xhr.readyState === 4) {

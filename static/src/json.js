@@ -63,13 +63,14 @@ function encodeJson(value) {
 /* undefined when the text is not JSON. Without JSON.parse the text is evaluated, but only after it has been shown to
    hold nothing except strings, numbers, literals and punctuation. */
 function decodeJson(text) {
+  var bones;
   if (nativeJson) {
     try { return nativeJson.parse(text); } catch (e) { return undefined; }
   }
   text = text.replace(UNSAFE, escapeInside);
-  if (!(/^[\],:{}\s]*$/).test(text.replace(/\\(?:["\\\/bfnrt]|u[0-9a-fA-F]{4})/g, '@')
-      .replace(/"[^"\\\n\r]*"|true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+\-]?\d+)?/g, ']')
-      .replace(/(?:^|:|,)(?:\s*\[)+/g, ''))) {
+  bones = text.replace(/\\(?:["\\\/bfnrt]|u[0-9a-fA-F]{4})/g, '@').replace(/"[^"\\\n\r]*"/g, '""');
+  if (/(?:^|[^\d.eE+])-?0\d/.test(bones) || !(/^[\],:{}\s]*$/).test(
+      bones.replace(/""|true|false|null|-?\d+(?:\.\d+)?(?:[eE][+\-]?\d+)?/g, ']').replace(/(?:^|:|,)(?:\s*\[)+/g, ''))) {
     return undefined;
   }
   try { return new Function('return (' + text + ');')(); } catch (e2) { return undefined; }

@@ -40,7 +40,10 @@ function Manager(address, options) {
   this._outbox = [];
   this._timer = null;
   this._replyTimer = null;
-  addWindowListener('online', function () { if (self._state === 'waiting') { self._retryNow(); } });
+  addWindowListener('online', function () {
+    self._avoid = [];               /* another network, perhaps */
+    if (self._state === 'waiting') { self._retryNow(); }
+  });
 }
 
 Manager.prototype.socket = function (name) {

@@ -93,6 +93,9 @@ PacketReader.prototype.feed = function (text) {
     throw failure('reading a packet', 'an event without a name');
   }
   if (type === ACK && packet.id === undefined) { throw failure('reading a packet', 'an ack without the id it answers'); }
+  if ((type === CONNECT || type === DISCONNECT) && (packet.id !== undefined || (body && (type === DISCONNECT || kindOf(packet.data) !== 'Object')))) {
+    throw failure('reading a packet', 'a connect or disconnect that carries what it cannot');
+  }
   if (!parts[2]) { return packet; }
   this._missing = Number(parts[2]);
   if (!this._missing || this._missing > MAX_ATTACHMENTS) { throw failure('reading a packet', 'too many attachments, or none'); }

@@ -178,11 +178,10 @@ Socket.prototype._connected = function (facts) {
   this.disconnected = this._returns = false;
   this._buffer = [];
   this._bufferBytes = 0;
+  /* First, so that what a handler of connect sends does not overtake it. */
+  for (i = 0; i < waiting.length; i += 1) { manager._send(waiting[i].packet, waiting[i].blobs, waiting[i].texts); }
   if (returned) { this._tell('reconnect', [manager.transport, attempts]); }
   if (this.connected) { this._tell('connect', []); }
-  for (i = 0; i < waiting.length; i += 1) {
-    if (this.connected) { manager._send(waiting[i].packet, waiting[i].blobs, waiting[i].texts); } else { this._buffer.push(waiting[i]); }
-  }
 };
 
 Socket.prototype._refused = function (facts) {

@@ -30,20 +30,21 @@ function parseUrl(url) {
     }
   }
   if (!scheme) { scheme = page && page.protocol === 'https:' ? 'https' : 'http'; }
-  parts = AUTHORITY.exec(authority).concat(parts[4] || '');
-  return finishUrl(url, scheme, parts, path);
+  authority = AUTHORITY.exec(authority);
+  if (!authority) { throw badUrl(url, 'the host or the port is not one'); }
+  return finishUrl(url, scheme, authority[1].toLowerCase(), authority[2], path, parts[4] || '');
 }
 
-function finishUrl(url, scheme, parts, path) {
-  var port = parts[2], segments = path.split('/'), kept = [], i;
+function finishUrl(url, scheme, host, port, path, query) {
+  var segments = path.split('/'), kept = [], i;
   if (port && (+port > MAX_PORT || +port === 0)) { throw badUrl(url, 'there is no port ' + port); }
   for (i = 0; i < segments.length; i += 1) {
     if (segments[i] === '..') { if (kept.length > 1) { kept.pop(); } } else if (segments[i] !== '.') { kept.push(segments[i]); }
   }
   return {
-    origin: scheme + '://' + parts[1].toLowerCase() + (port && port !== DEFAULT_PORTS[scheme] ? ':' + port : ''),
+    origin: scheme + '://' + host + (port && port !== DEFAULT_PORTS[scheme] ? ':' + port : ''),
     path: kept.join('/') || '/',
-    query: parts[3]
+    query: query
   };
 }
 

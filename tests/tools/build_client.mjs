@@ -1,4 +1,5 @@
-/* Makes static/polysock.js, polysock.min.js and polysock.mjs out of the parts in static/src.
+/* Makes static/polysock.js, polysock.min.js and polysock.mjs out of the parts in static/src, and polysock.d.mts out of
+   polysock.d.ts.
 
      node tests/tools/build_client.mjs            writes them
      node tests/tools/build_client.mjs --check    says which are not current, and fails then
@@ -30,6 +31,7 @@ const readable = `${banner}(function (root, factory) {
     define([], factory);
   } else if (typeof module === 'object' && module.exports) {
     module.exports = factory();
+    module.exports['default'] = module.exports;
   } else {
     made = factory();
     root.polysock = made;
@@ -59,7 +61,10 @@ const { code } = await minify(readable, {
   format: { ascii_only: true, comments: /^!/, keep_quoted_props: true },
 });
 
-const built = { 'polysock.js': readable, 'polysock.min.js': `${code}\n`, 'polysock.mjs': modern };
+/* TypeScript looks for the types of an .mjs file under its own name. */
+const built = {
+  'polysock.js': readable, 'polysock.min.js': `${code}\n`, 'polysock.mjs': modern, 'polysock.d.mts': read('polysock.d.ts'),
+};
 const stale = [];
 for (const [name, text] of Object.entries(built)) {
   if (process.argv.includes('--check')) {

@@ -3,6 +3,7 @@
 
 var MAX_POST_CHARS = 256 * 1024;        /* below what servers and proxies take, counted in characters */
 var MAX_POST_MESSAGES = 500;
+var SEND_MS = 60000;             /* a server that is behind keeps a POST waiting; this long means that it is lost */
 
 /* post(payload, done) sends one JSON array. A turn of the event loop ends before it starts: a burst travels together. */
 function makeSender(link, post) {
@@ -45,14 +46,21 @@ function makeSender(link, post) {
 
 /* Over POST /xhr_send, by XMLHttpRequest or XDomainRequest. */
 function makeHttpSender(link) {
-  var call = null, sender;
+  var call = null, timer = null, sender;
   sender = makeSender(link, function (payload, done) {
+    timer = setTimeout(function () {
+      link.broken('sending', undefined, '', 'no answer to a POST within ' + SEND_MS / 1000 + ' seconds');
+    }, SEND_MS);
     call = httpRequest('POST', link.address('/xhr_send'), payload, link.credentials, function (isOver, status, text) {
       if (!isOver || link.over()) { return; }
       call = null;
+      clearTimeout(timer);
       if (status === 204 || status === 200) { done(); } else { link.broken('sending', status, text); }
     });
   });
-  sender.stop = function () { if (call) { call.stop(); } };
+  sender.stop = function () {
+    clearTimeout(timer);
+    if (call) { call.stop(); }
+  };
   return sender;
 }
