@@ -11,10 +11,8 @@ io = polysock.Server()
 @io.on("connection")
 def connected(socket):
     socket.join("lobby")
-
-    @socket.on("say")
-    def say(text):
-        return io.to("lobby").emit("said", socket.id, text)  # the ack: how many heard it
+    # What a handler returns is the ack: here, how many heard it.
+    socket.on("say", lambda text: io.to("lobby").emit("said", socket.id, text))
 
 
 async def main():
