@@ -15,13 +15,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NPM_READY := tests/npm/node_modules/.ready
 ENGINES_READY := tests/npm-engines/node_modules/.ready
+MORE_READY := tests/npm-engines-more/node_modules/.ready
 PEERS_READY := tests/interop/.peers/.ready
 
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check client format bench autobahn npm-deps browsers browsers-deps clean
+.PHONY: help demo test check client format bench autobahn npm-deps browsers browsers-deps browsers-more clean
 
 help: ## this list
 	@echo 'usage: make TARGET [PORT=8080] [ADDRESS=127.0.0.1] [ARGS="..."] [PYTHON=python3]'
@@ -85,7 +86,15 @@ $(ENGINES_READY): tests/npm-engines/package.json tests/npm-engines/package-lock.
 	cd tests/npm-engines && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
+browsers-more: $(MORE_READY) ## further engines, for make browsers alone, from npm (350 MB unpacked)
+
+# The tests want none of these, so they are apart from browsers-deps.
+$(MORE_READY): tests/npm-engines-more/package.json tests/npm-engines-more/package-lock.json tests/npm-engines-more/unpack.mjs
+	@command -v npm >/dev/null || { echo 'needs npm; Debian and Ubuntu: apt-get install npm' >&2; exit 1; }
+	cd tests/npm-engines-more && npm ci --omit=optional --ignore-scripts --no-audit --no-fund --loglevel=error && node unpack.mjs
+	@touch $@
+
 clean: ## remove everything that make has made
-	rm -rf $(VENV) .autobahn tests/npm/node_modules tests/npm-engines/node_modules tests/interop/.peers
+	rm -rf $(VENV) .autobahn tests/npm/node_modules tests/npm-engines/node_modules tests/npm-engines-more/node_modules tests/interop/.peers
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -186,7 +186,7 @@ def make_application(*, debug: bool = False) -> tuple[Application, SockJSRouter,
             *echo.urls,
             *io.routes(),
             (r"/static/(.*)", Page, {"path": str(STATIC)}),
-            (r"/((?:chat|worlds)\.html)?", Page, {"path": str(STATIC), "default_filename": "index.html"}),
+            (r"/((?:chat|worlds)\.html|)", Page, {"path": str(STATIC), "default_filename": "index.html"}),
         ],
         default_handler_class=NotFound,
         # One line for every poll would drown what matters.

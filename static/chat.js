@@ -305,7 +305,8 @@
       socket.off();
       socket.disconnect();
     }
-    socket = window.io('/chat', { transports: transports, forceNew: true });
+    /* What was forced here shall not be what other pages begin with. */
+    socket = window.io('/chat', { transports: transports, remember: !transports, forceNew: true });
     socket.on('connecting', function (name) {
       setState('running', 'connecting', 'Connecting' + (name ? ', first over ' + name : '') + '\u2026');
     });

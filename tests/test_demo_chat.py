@@ -1,7 +1,7 @@
 """The demo's chat and its two worlds: the application by itself, and the pages in browser engines.
 
-A page is driven by a script that the test's own server puts behind the page's scripts, so that also engines without a
-preload can be driven; the partner in old engines' tests is a plain WebSocket.
+The pages come from chat_app.py, which puts a driver behind their own scripts, and from run.py itself. The partner in
+the tests of old engines is a plain WebSocket.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import re
 import select
 import subprocess
 import sys
+import zlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from tornado.web import RequestHandler
-from tornado.websocket import websocket_connect
+from tornado.httpclient import AsyncHTTPClient
+from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 import polysock
 from polysock.testing import Client
-from support.serving import serving_application
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S, STOP_S = 20, 10
 # Ends an engine that stopped altogether; what is awaited comes much sooner.
 PAGE_S = 60
-STEP_S = 40
+DRIVERS = ROOT / "tests" / "chat_drivers.js"
 KEY = "k" * 16
 #: What the driven pages say.
 ANSWER = 'answer <b>&amp;</b> "\u00e9\u6f22\U0001f600"'
@@ -175,117 +175,38 @@ async def test_a_flood_is_refused_and_the_limits_hold(hub: polysock.Server) -> N
 
 # -- pages in engines
 
-LIBRARY = """
-function byId(id, where) { return (where || window).document.getElementById(id); }
-function words(node) { return node ? node.textContent !== undefined ? node.textContent : node.innerText : ''; }
-function shown(id, where) { return words(byId(id, where)); }
-function until(test, then) {
-  var is = false;
-  try { is = test(); } catch (e) { is = false; }
-  if (is) { then(); } else { setTimeout(function () { until(test, then); }, 30); }
-}
-function sees(text, where) { return shown('log', where).indexOf(text) >= 0; }
-function say(text, where) { byId('text', where).value = text; byId('say', where).click(); }
-function quote(text) {
-  return '"' + text.replace(/["\\\\]/g, '\\\\$&').replace(/[\\u0000-\\u001f\\u0080-\\uffff]/g, function (unit) {
-    return '\\\\u' + ('0000' + unit.charCodeAt(0).toString(16)).slice(-4);
-  }) + '"';
-}
-function result(facts) {
-  var parts = [], name;
-  for (name in facts) { parts.push(quote(name) + ':' + quote(String(facts[name]))); }
-  window.__result = '{' + parts.join(',') + '}';
-}
-"""
 
-DRIVERS = {
-    # Greets everybody once a partner has greeted, and is done when it hears itself.
-    "answer": """
-        until(function () { return sees('hello from '); }, function () {
-          say('answer <b>&amp;</b> "\\u00e9\\u6f22\\ud83d\\ude00"');
-          until(function () { return sees('answer <b>'); }, function () {
-            result({people: shown('people'), state: shown('state'), log: shown('log')});
-          });
-        });
-    """,
-    # Greets as soon as a second one is here.
-    "greet": """
-        until(function () { return byId('people').getElementsByTagName('li').length === 2; }, function () {
-          say('hello from the other one');
-          until(function () { return sees('answer <b>'); }, function () {
-            result({people: shown('people'), state: shown('state'), log: shown('log')});
-          });
-        });
-    """,
-    "three": """
-        var ways = ['jsonp-polling', 'websocket', 'xhr-streaming'];
-        var names = ['Ann', '<i>Bob</i>', 'Eve'], frames = [], i;
-        function state(index) { return shown('state', frames[index]); }
-        function open(index) {
-          var frame = document.createElement('iframe');
-          frame.src = '/chat.html?room=three&nick=' + encodeURIComponent(names[index]) + '&transport=' + ways[index];
-          document.body.appendChild(frame);
-          frames.push(frame.contentWindow);
-        }
-        function all(test) { return function () { return test(frames[0]) && test(frames[1]) && test(frames[2]); }; }
-        for (i = 0; i < 3; i += 1) { open(i); }
-        until(all(function (one) { return byId('people', one).getElementsByTagName('li').length === 3; }), function () {
-          var people = shown('people', frames[0]), states = state(0) + state(1) + state(2);
-          say('from Ann', frames[0]);
-          say('<img src=x onerror="window.top.hacked=1">', frames[1]);
-          say('from Eve', frames[2]);
-          until(all(function (one) {
-            return sees('from Ann', one) && sees('<img src=x', one) && sees('from Eve', one);
-          }), function () {
-            var buttons = byId('people', frames[1]).getElementsByTagName('button');
-            buttons[words(buttons[0]) === 'Ann' ? 0 : 1].click();
-            say('between us', frames[1]);
-            until(function () { return sees('between us', frames[0]) && sees('between us', frames[1]); }, function () {
-              byId('leave', frames[1]).click();
-              until(all(function (one) { return one === frames[1] || sees('Bob</i> has left', one); }), function () {
-                result({people: people, states: states, after: shown('people', frames[0]), ann: shown('log', frames[0]),
-                  eve: shown('log', frames[2]), hacked: String(window.hacked),
-                  elements: frames[0].document.querySelectorAll('#log img, #log i, #people i').length});
-              });
-            });
-          });
-        });
-    """,
-    "worlds": """
-        var oldOne = byId('old-frame').contentWindow, newOne = byId('new-frame').contentWindow;
-        until(function () { return /Both are in/.test(shown('verdict-line')); }, function () {
-          byId('old-send').click();
-          until(function () { return /From the old world to the new in/.test(shown('verdict-line')); }, function () {
-            byId('new-send').click();
-            until(function () { return /From the new world to the old in/.test(shown('verdict-line')); }, function () {
-              result({old: shown('wire', oldOne), now: shown('wire', newOne), how: shown('new-how'),
-                line: shown('verdict-line'), states: shown('state', oldOne) + shown('state', newOne)});
-            });
-          });
-        });
-    """,
-}
+@contextmanager
+def started(script: str, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server in a process of its own, and the address that it prints."""
+    command = [sys.executable, script, *options]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert select.select([process.stdout], [], [], START_S)[0], f"{script} printed nothing"
+            line = process.stdout.readline()
+            address = re.search(r"http://127\.0\.0\.1:\d+/", line)
+            assert address, f"no address in {line!r}"
+            yield process, address[0]
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
 
 
-class Driven(RequestHandler):
-    """A page of the demo, with one of the DRIVERS behind its own scripts."""
-
-    def get(self, page: str, driver: str) -> None:
-        text = "<html><body></body></html>"
-        if page != "blank":
-            text = (ROOT / "static" / f"{page}.html").read_text(encoding="utf-8")
-        script = f"<script>{LIBRARY}(function () {{ {DRIVERS[driver]} }}());</script>"
-        self.finish(text.replace("</body>", script + "</body>"))
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    with started("tests/chat_app.py") as (_, url):
+        yield url
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[str]:
-    application, echo, io = run.make_application()
-    application.add_handlers(".*", [(r"/driven/(\w+)/(\w+)", Driven)])
-    async with serving_application(application) as url:
-        yield url
-        echo.close()
-        io.close()
+def room(request: pytest.FixtureRequest) -> str:
+    """A room of the test's own: what an engine of the test before left unfinished is not in it."""
+    return f"room {zlib.crc32(request.node.name.encode())}"
 
 
 async def drive(engine: Any, url: str) -> dict[str, str]:
@@ -295,36 +216,18 @@ async def drive(engine: Any, url: str) -> dict[str, str]:
     return facts
 
 
-@pytest.mark.parametrize("name", ["chromium", "firefox"])
-async def test_three_transports_in_one_room(request: pytest.FixtureRequest, site: str, name: str) -> None:
-    seen = await drive(request.getfixturevalue(name), f"{site}/driven/blank/three")
-    for way in ("jsonp-polling", "websocket", "xhr-streaming"):
-        assert f"Connected over {way}." in seen["states"]
-        assert way in seen["people"]
-    assert "Ann (you) jsonp-polling" in seen["people"]
-    assert "<i>Bob</i> websocket" in seen["people"]
-    assert "<i>Bob</i>, privately to you between us" in seen["ann"]
-    assert "between us" not in seen["eve"]
-    assert "<i>Bob</i>" not in seen["after"]
-    assert seen["hacked"] == "undefined"
-    assert seen["elements"] == "0"
-
-
-async def test_two_browsers_of_different_makes(chromium: Any, firefox: Any, site: str) -> None:
-    ann, bob = await asyncio.gather(
-        drive(chromium, f"{site}/driven/chat/greet?nick=Ann&room=two&transport=websocket"),
-        drive(firefox, f"{site}/driven/chat/answer?nick=Bob&room=two&transport=jsonp-polling"),
-    )
-    assert "Bob jsonp-polling" in ann["people"]
-    assert "Ann websocket" in bob["people"]
-    assert 'Bob answer <b>&amp;</b> "\u00e9\u6f22\U0001f600"' in ann["log"]
+async def end(socket: WebSocketClientConnection) -> None:
+    """Close a WebSocket and wait until it is closed."""
+    socket.close()
+    while await asyncio.wait_for(socket.read_message(), STOP_S) is not None:
+        pass
 
 
 class Plain:
     """A partner without a library."""
 
-    def __init__(self, site: str, room: str) -> None:
-        self.address = site.replace("http", "ws", 1) + "/plain/websocket?ns=/chat"
+    def __init__(self, url: str, room: str) -> None:
+        self.address = url.replace("http", "ws", 1) + "plain/websocket?ns=/chat"
         self.room = room
 
     async def __aenter__(self) -> Plain:
@@ -333,7 +236,7 @@ class Plain:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self.socket.close()
+        await end(self.socket)
 
     async def emit(self, *event: Any) -> None:
         await self.socket.write_message(json.dumps(event))
@@ -341,7 +244,7 @@ class Plain:
     async def event(self, name: str) -> Any:
         """The value of the next event of this name."""
         while True:
-            text = await self.socket.read_message()
+            text = await asyncio.wait_for(self.socket.read_message(), PAGE_S)
             assert text is not None, f"the connection ended before {name!r}"
             message = json.loads(text)
             if message[0] == name:
@@ -357,12 +260,44 @@ class Plain:
                 return joined, said
 
 
-async def partnered(engine: Any, site: str, query: str = "") -> tuple[dict[str, str], str, str]:
+async def test_the_pages_are_there_and_nothing_else(site: str) -> None:
+    client = AsyncHTTPClient()
+    for path, status in {"": 200, "chat.html": 200, "worlds.html": 200, "lab.js": 404, "static/": 403, "run.py": 404}.items():
+        answer = await client.fetch(site + path, raise_error=False)
+        assert (path, answer.code) == (path, status)
+
+
+@pytest.mark.parametrize("name", ["chromium", "firefox"])
+async def test_three_transports_in_one_room(request: pytest.FixtureRequest, site: str, name: str) -> None:
+    seen = await drive(request.getfixturevalue(name), f"{site}driven/blank/three?{name}")
+    for way in ("jsonp-polling", "websocket", "xhr-streaming"):
+        assert f"Connected over {way}." in seen["states"]
+        assert way in seen["people"]
+    assert "Ann (you) jsonp-polling" in seen["people"]
+    assert "<i>Bob</i> websocket" in seen["people"]
+    assert "<i>Bob</i>, privately to you between us" in seen["ann"]
+    assert "between us" not in seen["eve"]
+    assert "<i>Bob</i>" not in seen["after"]
+    assert seen["hacked"] == "undefined"
+    assert seen["elements"] == "0"
+
+
+async def test_two_browsers_of_different_makes(chromium: Any, firefox: Any, site: str, room: str) -> None:
+    carl, dora = await asyncio.gather(
+        drive(chromium, f"{site}driven/chat/greet?nick=Carl&room={room}&transport=websocket"),
+        drive(firefox, f"{site}driven/chat/answer?nick=Dora&room={room}&transport=jsonp-polling"),
+    )
+    assert "Dora jsonp-polling" in carl["people"]
+    assert "Carl websocket" in dora["people"]
+    assert f"Dora {ANSWER}" in carl["log"]
+
+
+async def partnered(engine: Any, site: str, room: str, query: str = "") -> tuple[dict[str, str], str, str]:
     """What the page showed, its transport as the server saw it, and what it said."""
-    async with Plain(site, "two") as partner:
-        talking = asyncio.ensure_future(asyncio.wait_for(partner.talk(), PAGE_S))
+    async with Plain(site, room) as partner:
+        talking = asyncio.ensure_future(partner.talk())
         try:
-            seen = await drive(engine, f"{site}/driven/chat/answer?nick=Old+one&room=two{query}")
+            seen = await drive(engine, f"{site}driven/chat/answer?nick=O{room[5:]}&room={room}{query}")
             joined, said = await talking
         finally:
             talking.cancel()
@@ -381,24 +316,26 @@ async def partnered(engine: Any, site: str, query: str = "") -> tuple[dict[str, 
     ],
 )
 async def test_an_engine_and_a_partner(
-    request: pytest.FixtureRequest, site: str, name: str, query: str, transport: str
+    request: pytest.FixtureRequest, site: str, room: str, name: str, query: str, transport: str
 ) -> None:
-    seen, way, text = await partnered(request.getfixturevalue(name), site, query)
+    seen, way, text = await partnered(request.getfixturevalue(name), site, room, query)
     assert (way, text) == (transport, ANSWER)
     assert "Python plain websocket" in seen["people"]
 
 
 @pytest.mark.parametrize("browser", ["INTERNET_EXPLORER_6", "INTERNET_EXPLORER_8"])
-async def test_an_emulated_internet_explorer_and_a_partner(htmlunit: Any, site: str, browser: str) -> None:
-    seen, way, text = await partnered(htmlunit(browser), site)
-    assert way in ("xhr", "jsonp")
-    assert text == ANSWER
+@pytest.mark.parametrize(("query", "transport"), [("", "xhr"), ("&transport=jsonp-polling", "jsonp")])
+async def test_an_emulated_internet_explorer_and_a_partner(
+    htmlunit: Any, site: str, room: str, browser: str, query: str, transport: str
+) -> None:
+    seen, way, text = await partnered(htmlunit(browser), site, room, query)
+    assert (way, text) == (transport, ANSWER)
     assert "hello from Python" in seen["log"]
 
 
 @pytest.mark.parametrize("name", ["chromium", "firefox", "qtwebkit", "phantomjs"])
 async def test_two_worlds(request: pytest.FixtureRequest, site: str, name: str) -> None:
-    seen = await drive(request.getfixturevalue(name), f"{site}/driven/worlds/worlds")
+    seen = await drive(request.getfixturevalue(name), f"{site}driven/worlds/worlds")
     assert "Connected over jsonp-polling." in seen["states"]
     assert '<script src="/polysock/' in seen["old"]
     assert '<form action="/polysock/' in seen["old"]
@@ -407,74 +344,27 @@ async def test_two_worlds(request: pytest.FixtureRequest, site: str, name: str) 
         assert "took the best it has: xhr-streaming" in seen["how"]
     else:
         assert "Connected over websocket." in seen["states"]
-        assert "(upgrade)" in seen["now"]
-        assert "Loud and clear!" in seen["now"]
+        assert "(upgrade)" in seen["today"]
+    assert "Loud and clear!" in seen["today"]
 
 
-# -- a server that goes away
-
-
-@contextmanager
-def demo(port: int = 0) -> Any:
-    """run.py as a stranger starts it; its process and its address."""
-    command = [sys.executable, "run.py", f"--port={port}", "--address=127.0.0.1"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert select.select([process.stdout], [], [], START_S)[0], "run.py printed nothing"
-            line = process.stdout.readline()
-            address = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
-            assert address, f"no address in {line!r}"
-            yield process, address[0], int(address[1])
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-
-
-RETURN = (
-    LIBRARY
-    + """
-if (window === window.top) {
-  until(function () { return sees('You are in lobby as Ann'); }, function () {
-    var states = [];
-    say('before');
-    until(function () { return sees('Ann before'); }, function () {
-      say('kill me');
-      until(function () {
-        var text = shown('state-badge') + ': ' + shown('state');
-        if (states[states.length - 1] !== text) { states.push(text); }
-        return sees('You are back in lobby as Ann');
-      }, function () {
-        say('after');
-        until(function () { return sees('Ann after'); }, function () {
-          result({states: states.join('\\n'), log: shown('log'), people: shown('people')});
-        });
-      });
-    });
-  });
-}
-"""
-)
+# -- a server that goes away, as a stranger starts it
 
 
 @pytest.mark.parametrize("transport", ["websocket", "jsonp-polling"])
 async def test_the_chat_comes_back_after_the_server_was_killed(chromium: Any, transport: str) -> None:
-    with demo() as (process, url, port):
-        page = asyncio.ensure_future(
-            asyncio.to_thread(chromium.run, f"{url}chat.html?nick=Ann&transport={transport}", PAGE_S, RETURN)
-        )
-        watcher = await websocket_connect(f"ws://127.0.0.1:{port}/plain/websocket?ns=/chat")
-        await watcher.write_message(json.dumps(["enter", {"nick": "Watcher", "room": "lobby", "key": KEY}]))
-        while '"kill me"' not in str(await asyncio.wait_for(watcher.read_message(), STEP_S)):
-            pass
-        watcher.close()
+    back = DRIVERS.read_text(encoding="utf-8") + "if (window === window.top) { drivers.back(); }"
+    with started("run.py", "--port=0") as (process, url):
+        async with Plain(url, "lobby") as watcher:
+            page = asyncio.ensure_future(
+                asyncio.to_thread(chromium.run, f"{url}chat.html?nick=Ann&transport={transport}", PAGE_S, back)
+            )
+            while (await watcher.event("said"))["text"] != "kill me":
+                pass
         process.kill()
         process.wait(STOP_S)
-    with demo(port):
+    port = url.rstrip("/").rpartition(":")[2]
+    with started("run.py", f"--port={port}"):
         text = await page
     assert text, f"the page did not finish; the engine says {chromium.log[-5:]}"
     seen = json.loads(text)

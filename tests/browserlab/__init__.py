@@ -2,6 +2,7 @@
 
 from .engines import (
     ENGINES,
+    KHTML,
     KNOCKOUTS,
     STANDINS,
     Chromium,
@@ -11,6 +12,8 @@ from .engines import (
     HtmlUnit,
     PhantomJS,
     QtWebKit,
+    WebKitGTK,
+    WineJScript,
     knock_out,
     open_engine,
 )
@@ -18,6 +21,7 @@ from .wire import EngineTimeout
 
 __all__ = [
     "ENGINES",
+    "KHTML",
     "KNOCKOUTS",
     "STANDINS",
     "Chromium",
@@ -28,6 +32,8 @@ __all__ = [
     "HtmlUnit",
     "PhantomJS",
     "QtWebKit",
+    "WebKitGTK",
+    "WineJScript",
     "knock_out",
     "open_engine",
 ]

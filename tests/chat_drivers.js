@@ -1,0 +1,141 @@
+/* What test_demo_chat.py does in the demo's pages, as a visitor would: through their fields and buttons. ECMAScript 3.
+   Each driver leaves what it saw in window.__result, as a JSON object of texts. */
+
+function byId(id, where) { return (where || window).document.getElementById(id); }
+
+function words(node) { return node ? node.textContent !== undefined ? node.textContent : node.innerText : ''; }
+
+function shown(id, where) { return words(byId(id, where)); }
+
+/* A frame that is still loading throws at whoever looks into it. */
+function until(test, then) {
+  var is = false;
+  try { is = test(); } catch (e) { is = false; }
+  if (is) { then(); } else { setTimeout(function () { until(test, then); }, 30); }
+}
+
+function sees(text, where) { return shown('log', where).indexOf(text) >= 0; }
+
+function say(text, where) {
+  byId('text', where).value = text;
+  byId('say', where).click();
+}
+
+function quote(text) {
+  return '"' + text.replace(/["\\]/g, '\\$&').replace(/[\u0000-\u001f\u0080-\uffff]/g, function (unit) {
+    return '\\u' + ('0000' + unit.charCodeAt(0).toString(16)).slice(-4);
+  }) + '"';
+}
+
+function result(facts) {
+  var parts = [], name;
+  for (name in facts) { parts.push(quote(name) + ':' + quote(String(facts[name]))); }
+  window.__result = '{' + parts.join(',') + '}';
+}
+
+function all(frames, test) {
+  return function () {
+    var i;
+    for (i = 0; i < frames.length; i += 1) { if (!test(frames[i])) { return false; } }
+    return true;
+  };
+}
+
+function peopleIn(where) { return byId('people', where).getElementsByTagName('li').length; }
+
+function untilAnswered() {
+  until(function () { return sees('answer <b>'); }, function () {
+    result({ people: shown('people'), state: shown('state'), log: shown('log') });
+  });
+}
+
+var drivers = {
+  /* Answers whoever greets. */
+  answer: function () {
+    until(function () { return sees('hello from '); }, function () {
+      say('answer <b>&amp;</b> "\u00e9\u6f22\ud83d\ude00"');
+      untilAnswered();
+    });
+  },
+
+  /* Greets the second one who comes. */
+  greet: function () {
+    until(function () { return peopleIn() === 2; }, function () {
+      say('hello from the other one');
+      untilAnswered();
+    });
+  },
+
+  /* Three chats in frames, each over another transport; Bob means harm, writes to Ann alone, and leaves. */
+  three: function () {
+    var ways = ['jsonp-polling', 'websocket', 'xhr-streaming'], names = ['Ann', '<i>Bob</i>', 'Eve'], frames = [], frame, i, ann, bob, eve;
+    for (i = 0; i < ways.length; i += 1) {
+      frame = document.createElement('iframe');
+      frame.src = '/chat.html?room=' + encodeURIComponent(location.search) + '&nick=' + encodeURIComponent(names[i]) + '&transport=' + ways[i];
+      document.body.appendChild(frame);
+      frames.push(frame.contentWindow);
+    }
+    ann = frames[0];
+    bob = frames[1];
+    eve = frames[2];
+    until(all(frames, function (one) { return peopleIn(one) === 3; }), function () {
+      var facts = { people: shown('people', ann), states: shown('state', ann) + shown('state', bob) + shown('state', eve) };
+      say('from Ann', ann);
+      say('<img src=x onerror="window.top.hacked=1">', bob);
+      say('from Eve', eve);
+      until(all(frames, function (one) { return sees('from Ann', one) && sees('<img src=x', one) && sees('from Eve', one); }), function () {
+        var buttons = byId('people', bob).getElementsByTagName('button');
+        buttons[words(buttons[0]) === 'Ann' ? 0 : 1].click();
+        say('between us', bob);
+        until(all([ann, bob], function (one) { return sees('between us', one); }), function () {
+          byId('leave', bob).click();
+          until(all([ann, eve], function (one) { return sees('<i>Bob</i> has left.', one); }), function () {
+            facts.after = shown('people', ann);
+            facts.ann = shown('log', ann);
+            facts.eve = shown('log', eve);
+            facts.hacked = window.hacked;
+            facts.elements = ann.document.querySelectorAll('#log img, #log i, #people i').length;
+            result(facts);
+          });
+        });
+      });
+    });
+  },
+
+  /* The two worlds, each with a message for the other. */
+  worlds: function () {
+    var before = byId('old-frame').contentWindow, today = byId('new-frame').contentWindow;
+    function verdict(pattern, then) { until(function () { return pattern.test(shown('verdict-line')); }, then); }
+    verdict(/Both are in/, function () {
+      byId('old-send').click();
+      verdict(/From the old world to the new in/, function () {
+        byId('new-send').click();
+        verdict(/From the new world to the old in/, function () {
+          result({ old: shown('wire', before), today: shown('wire', today), how: shown('new-how'),
+            states: shown('state', before) + shown('state', today) });
+        });
+      });
+    });
+  },
+
+  /* Comes back to the room after the server has gone; what the page said of the connection meanwhile. */
+  back: function () {
+    var states = [];
+    until(function () { return sees('You are in lobby as Ann'); }, function () {
+      say('before');
+      until(function () { return sees('Ann before'); }, function () {
+        say('kill me');
+        until(function () {
+          var text = shown('state-badge') + ': ' + shown('state');
+          if (states[states.length - 1] !== text) { states.push(text); }
+          return sees('You are back in lobby as Ann');
+        }, function () {
+          say('after');
+          until(function () { return sees('Ann after'); }, function () {
+            result({ states: states.join('\n'), log: shown('log'), people: shown('people') });
+          });
+        });
+      });
+    });
+  }
+};
