@@ -69,7 +69,7 @@
     byId('state-badge').className = 'badge ' + kind;
     setText(byId('state-badge'), badge);
     setText(byId('state'), text);
-    byId('again').style.display = kind === 'failed' ? '' : 'none';
+    byId('again').style.display = kind === 'failed' ? 'inline' : 'none';
   }
 
   function reason(error) {
@@ -168,7 +168,7 @@
 
   function toChanged() {
     byId('say-form').className = byId('to').value ? 'private' : '';
-    byId('say').value = byId('to').value ? 'Send privately' : 'Send';
+    byId('say').value = byId('to').value ? 'Whisper' : 'Send';
   }
 
   function showRooms(rooms) {
@@ -305,6 +305,7 @@
       socket.off();
       socket.disconnect();
     }
+    setState('running', 'connecting', 'Connecting\u2026');
     /* What was forced here shall not be what other pages begin with. */
     socket = window.io('/chat', { transports: transports, remember: !transports, forceNew: true });
     socket.on('connecting', function (name) {

@@ -262,7 +262,14 @@ class Plain:
 
 async def test_the_pages_are_there_and_nothing_else(site: str) -> None:
     client = AsyncHTTPClient()
-    for path, status in {"": 200, "chat.html": 200, "worlds.html": 200, "lab.js": 404, "static/": 403, "run.py": 404}.items():
+    for path, status in {
+        "": 200,
+        "chat.html": 200,
+        "worlds.html": 200,
+        "lab.js": 404,
+        "static/": 403,
+        "run.py": 404,
+    }.items():
         answer = await client.fetch(site + path, raise_error=False)
         assert (path, answer.code) == (path, status)
 
