@@ -2304,7 +2304,8 @@
     var waiting = this._buffer, manager = this.io, attempts = manager._attempts, returned = this._returns, i;
     if (this.connected) { return; }
     this.id = facts.sid || null;
-    if (facts.maxMessage > 0) { this._limit = facts.maxMessage; }
+    // The page may ask for less than the server takes, and never for more.
+    if (facts.maxMessage > 0 && !(this._limit > 0 && this._limit < facts.maxMessage)) { this._limit = facts.maxMessage; }
     this.connected = true;
     this.disconnected = this._returns = false;
     this._buffer = [];

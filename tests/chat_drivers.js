@@ -102,6 +102,46 @@ var drivers = {
     });
   },
 
+  /* A name that is taken, another one, another room, another transport; and a message while nobody looks. */
+  visitor: function () {
+    var frame = document.createElement('iframe'), facts = {}, other;
+    frame.src = '/chat.html?nick=Taken&room=' + encodeURIComponent(byId('room').value);
+    document.body.appendChild(frame);
+    other = frame.contentWindow;
+    until(function () { return peopleIn(other) === 1 && shown('state-badge') === 'connected'; }, function () {
+      byId('nick').value = 'taken';
+      byId('enter').click();
+      until(function () { return shown('enter-error'); }, function () {
+        facts.error = shown('enter-error');
+        byId('nick').value = 'Free';
+        byId('enter').click();
+        until(function () { return peopleIn() === 2; }, function () {
+          byId('way').value = 'jsonp-polling';
+          byId('way-set').click();
+          until(function () { return /Free [(]you[)] jsonp-polling/.test(shown('people')); }, function () {
+            facts.people = shown('people', other);
+            window.onblur();
+            say('anybody there?', other);
+            until(function () { return sees('anybody there?'); }, function () {
+              facts.away = document.title;
+              window.onfocus();
+              facts.back = document.title;
+              byId('new-room').value = 'quiet';
+              byId('room-form').getElementsByTagName('input')[1].click();
+              until(function () { return shown('room-name') === 'quiet'; }, function () {
+                until(function () { return sees('Free has left.', other); }, function () {
+                  facts.rooms = shown('rooms');
+                  facts.quiet = shown('people');
+                  result(facts);
+                });
+              });
+            });
+          });
+        });
+      });
+    });
+  },
+
   /* The two worlds, each with a message for the other. */
   worlds: function () {
     var before = byId('old-frame').contentWindow, today = byId('new-frame').contentWindow;

@@ -299,6 +299,15 @@ async def test_two_browsers_of_different_makes(chromium: Any, firefox: Any, site
     assert f"Dora {ANSWER}" in carl["log"]
 
 
+async def test_a_visit(chromium: Any, site: str, room: str) -> None:
+    seen = await drive(chromium, f"{site}driven/chat/visitor?room={room}")
+    assert seen["error"] == "Somebody here is called taken already. Take another name."
+    assert "Free jsonp-polling" in seen["people"]
+    assert (seen["away"], seen["back"]) == (f"(1) {room} \u2013 polysock chat", f"{room} \u2013 polysock chat")
+    assert "quiet 1" in seen["rooms"]
+    assert seen["quiet"] == "Free (you) jsonp-polling"
+
+
 async def partnered(engine: Any, site: str, room: str, query: str = "") -> tuple[dict[str, str], str, str]:
     """What the page showed, its transport as the server saw it, and what it said."""
     async with Plain(site, room) as partner:
