@@ -105,10 +105,10 @@ var drivers = {
   /* A name that is taken, another one, another room, another transport; and a message while nobody looks. */
   visitor: function () {
     var frame = document.createElement('iframe'), facts = {}, other;
-    frame.src = '/chat.html?nick=Taken&room=' + encodeURIComponent(byId('room').value);
+    frame.src = '/chat.html?nick=Taken&' + location.search.slice(1);
     document.body.appendChild(frame);
     other = frame.contentWindow;
-    until(function () { return peopleIn(other) === 1 && shown('state-badge') === 'connected'; }, function () {
+    until(function () { return peopleIn(other) === 1 && byId('room').value && shown('state-badge') === 'connected'; }, function () {
       byId('nick').value = 'taken';
       byId('enter').click();
       until(function () { return shown('enter-error'); }, function () {

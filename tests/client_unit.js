@@ -192,6 +192,10 @@ test('the order of transports: what worked, then the ladder, then what to avoid'
   assert.equal(local.transportOrder('http://h', {})[0], 'xhr-polling');
   assert.equal(local.transportOrder('http://old', {})[0], 'websocket');
   assert.equal(local.transportOrder('http://h', { remember: false })[0], 'websocket');
+  // Who names transports means them in that order.
+  const named = ['websocket', 'xhr-polling'];
+  assert.equal(local.transportOrder('http://h', { transports: named })[0], 'websocket');
+  assert.equal(local.transportOrder('http://h', { transports: named, remember: true })[0], 'xhr-polling');
 });
 
 test('handlers: once, removing, names of every object, and one that throws', async () => {

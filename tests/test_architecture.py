@@ -23,6 +23,7 @@ ALLOWED = {
 #: The only modules that know Tornado.
 TORNADO = {
     "run",
+    "polysock.client_files",  # answers requests for the browser client
     "polysock.connection",
     "polysock.router",
     "polysock.server",

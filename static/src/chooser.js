@@ -80,10 +80,16 @@ function transportNames() {
   return names;
 }
 
+/* A page that names its transports means them, in that order: it neither asks the memory nor leaves its choice there for
+   the other pages of the site, unless it says so. */
+function usesMemory(options) {
+  return options.remember === undefined ? !options.transports : !!options.remember;
+}
+
 /* The names in the order to try: what worked last first, those to avoid last. */
 function transportOrder(url, options) {
   var allowed = isArray(options.transports) ? options.transports : options.transports ? [options.transports] : transportNames();
-  var avoid = options.avoid || [], remembered = options.remember === false ? null : recallTransport(url);
+  var avoid = options.avoid || [], remembered = usesMemory(options) ? recallTransport(url) : null;
   var first = [], middle = [], last = [], i;
   for (i = 0; i < allowed.length; i += 1) {
     ladderStep(allowed[i]);
@@ -176,7 +182,7 @@ function dial(address, options, events) {
     }, {
       opened: function () {
         opened = true;
-        if (options.remember !== false) { rememberTransport(prefix, name); }
+        if (usesMemory(options)) { rememberTransport(prefix, name); }
         events.opened(name);
       },
       message: function (text) { events.message(text); },
