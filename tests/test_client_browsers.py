@@ -20,6 +20,7 @@ import pytest
 
 from browserlab import Engine, knock_out
 from browserlab.engines import STANDINS
+from support.emulation import once_more
 
 APP = Path(__file__).resolve().parent / "client_app.py"
 START_S = 20
@@ -257,6 +258,7 @@ def test_the_polyfill_where_there_is_no_websocket(site: Site, browser: Engine) -
 @pytest.mark.parametrize("script", ["polysock.js", "polysock.min.js"])
 @pytest.mark.parametrize("transport", ["", "xhr-polling", "jsonp-polling"])
 @pytest.mark.parametrize("version", ["INTERNET_EXPLORER_6", "INTERNET_EXPLORER_8"])
+@once_more
 def test_an_emulated_internet_explorer(
     site: Site, htmlunit: Callable[[str], Engine], version: str, transport: str, script: str
 ) -> None:

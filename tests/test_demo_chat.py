@@ -27,6 +27,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 import polysock
 from polysock.testing import Client
+from support.emulation import once_more
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S, STOP_S = 20, 10
@@ -341,6 +342,7 @@ async def test_an_engine_and_a_partner(
 
 @pytest.mark.parametrize("browser", ["INTERNET_EXPLORER_6", "INTERNET_EXPLORER_8"])
 @pytest.mark.parametrize(("query", "transport"), [("", "xhr"), ("&transport=jsonp-polling", "jsonp")])
+@once_more
 async def test_an_emulated_internet_explorer_and_a_partner(
     htmlunit: Any, site: str, room: str, browser: str, query: str, transport: str
 ) -> None:
