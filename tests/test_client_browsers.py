@@ -253,8 +253,8 @@ def test_the_polyfill_where_there_is_no_websocket(site: Site, browser: Engine) -
     assert (saw["events"][:2], saw["transport"]) == (["open", "hello"], "xhr-streaming")
 
 
-# One session for each page: an aborted poll of the session before would at times take along a request of the next one,
-# since the emulation shares connections between its threads.
+# One session for each page: an aborted poll of the session before would at times take along a request of the next one
+# (probably because the emulation shares connections between its threads).
 @pytest.mark.parametrize("script", ["polysock.js", "polysock.min.js"])
 @pytest.mark.parametrize("transport", ["", "xhr-polling", "jsonp-polling"])
 @pytest.mark.parametrize("version", ["INTERNET_EXPLORER_6", "INTERNET_EXPLORER_8"])
