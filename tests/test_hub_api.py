@@ -13,6 +13,7 @@ import pytest
 from tornado.web import Application
 
 from polysock import CallResult, Server, SessionClosed, SettingError, Socket, StateError
+from polysock.packets import Connect
 from polysock.testing import Client
 from support.clients import (
     Quiet,
@@ -328,3 +329,14 @@ async def test_an_event_on_its_way_when_the_server_lets_the_client_go_is_ignored
     client.emit("never there")
     assert client.close_reason is not None
     assert io.counters["bad_packets"] == 1
+
+
+def test_what_is_kept_of_dismissals_is_bounded() -> None:
+    io = Server(clock=FakeClock(), max_inbox_messages=3)
+    io.of(re.compile("/game-[0-9]+")).on("connection", lambda socket: socket.disconnect())
+    client = Client(io)
+    (socket,) = io.sockets.clients()
+    for number in range(20):
+        client._send(Connect(f"/game-{number}"))
+    assert client.connected
+    assert 0 < len(socket._peer._dismissed) <= 3

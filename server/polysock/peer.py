@@ -244,6 +244,9 @@ class Peer:
     def dismiss(self, socket: Socket) -> None:
         """Make the client leave the namespace of *socket*."""
         self.send(Disconnect(socket.namespace.name))
+        if len(self._dismissed) >= self.server.limits.max_inbox_messages:
+            # More than can be on their way: a client that is let go over and over must not make this grow.
+            self._dismissed.clear()
         self._dismissed.add(socket.namespace.name)
         self.left(socket, "server namespace disconnect", _DISMISSED)
 
