@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import re
 import tracemalloc
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polysock import ProtocolError, Socket
-from polysock.packets import Ack, Connect, ConnectError, Disconnect, Event, Packet
+from polysock.packets import Ack, Connect, Disconnect, Event, Packet
 from polysock.packets.socketio import BINARY, TEXT_ONLY, SocketIO
 from support.clients import (
     EVERY,
@@ -27,46 +25,25 @@ from support.clients import (
     until,
 )
 from support.hub import served_world
+from support.packets import JSON, TEXT, VALUE, all_finite, expanded, load, packet_of, vectors_of
 
-VECTORS = json.loads((Path(__file__).parent / "vectors" / "socketio5.json").read_text(encoding="utf-8"))
+VECTORS = load("socketio5")
 
 MAX_ATTACHMENTS = 10
 MAX_ATTACHMENT_BYTES = 1000
 
 both_codecs = pytest.mark.parametrize("codec", [BINARY, TEXT_ONLY], ids=lambda codec: codec.name)
-_REPEAT = re.compile(r"@(\d+)\*([^@]+)@")
 
 
 def cases(*groups: str) -> Any:
-    vectors = [vector for group in groups for vector in VECTORS[group]]
-    return pytest.mark.parametrize("vector", vectors, ids=[vector["name"] for vector in vectors])
-
-
-def to_bytes(value: Any) -> Any:
-    """The vector's ``{"base64": ...}`` as bytes, wherever it stands."""
-    if isinstance(value, dict):
-        if list(value) == ["base64"]:
-            return b64decode(value["base64"])
-        return {key: to_bytes(item) for key, item in value.items()}
-    return [to_bytes(item) for item in value] if isinstance(value, list) else value
-
-
-def packet_of(vector: dict[str, Any]) -> Packet:
-    fields = to_bytes(vector["packet"])
-    kinds = {"connect": Connect, "disconnect": Disconnect, "event": Event, "ack": Ack, "connect_error": ConnectError}
-    made: Packet = kinds[fields.pop("type")](**fields)
-    return made
+    return vectors_of(VECTORS, *groups)
 
 
 def messages_of(vector: dict[str, Any], codec: SocketIO) -> list[str | bytes]:
-    """The vector's messages; ``@5000*1@`` in a text means 5,000 times 1."""
-    messages: list[str | bytes] = []
-    for message in to_bytes(vector["messages"]):
-        if isinstance(message, str):
-            messages.append(_REPEAT.sub(lambda found: found[2] * int(found[1]), message))
-        else:
-            messages.append("b" + b64encode(message).decode() if codec is TEXT_ONLY else message)
-    return messages
+    return [
+        "b" + b64encode(message).decode() if isinstance(message, bytes) and codec is TEXT_ONLY else message
+        for message in expanded(vector["messages"])
+    ]
 
 
 def read(codec: SocketIO, messages: Sequence[str | bytes], *, from_server: bool = False) -> list[Packet | None]:
@@ -134,6 +111,17 @@ def test_attachments_are_bounded_in_bytes(codec: SocketIO) -> None:
 
 
 @both_codecs
+def test_attachments_are_bounded_in_bytes_each_time_they_are_named(codec: SocketIO) -> None:
+    """Else a short packet would be a giant one to everybody it is passed on to."""
+    placeholder = '{"_placeholder":true,"num":0}'
+    messages = messages_of({"messages": [{"base64": b64encode(bytes(MAX_ATTACHMENT_BYTES // 2)).decode()}]}, codec)
+    assert read(codec, [f'51-["x",{placeholder},{placeholder}]', *messages])[-1] is not None
+    with pytest.raises(ProtocolError) as error:
+        read(codec, [f'51-["x",{placeholder},{placeholder},[{placeholder}]]', *messages])
+    assert error.value.reason.code == 1009
+
+
+@both_codecs
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, object(), {1}, 1j, 10**5000], ids=type)
 def test_what_cannot_travel(value: object, codec: SocketIO) -> None:
     for args in ([value], [{"a": [value]}], [b"", value]):
@@ -153,21 +141,7 @@ def test_lone_surrogates_travel_escaped(text: str, codec: SocketIO) -> None:
 
 # --- anything whatever ------------------------------------------------------------------------------------------------
 
-_text = st.text(st.characters(exclude_categories=()))
-_json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _text,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_text, inner, max_size=4),
-    max_leaves=10,
-)
-_value = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | _text | st.binary(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(_text.filter(lambda key: key != "_placeholder"), inner, max_size=4)
-    ),
-    max_leaves=10,
-)
-_namespace = st.just("/") | _text.map(lambda text: "/" + text.replace(",", "")).filter(lambda name: len(name) < 200)
+_namespace = st.just("/") | TEXT.map(lambda text: "/" + text.replace(",", "")).filter(lambda name: len(name) < 200)
 # Pieces from which packets are made, so that many inputs get past the first check.
 _piece = st.sampled_from(
     [
@@ -177,22 +151,14 @@ _piece = st.sampled_from(
     ]
 )
 _message = (
-    _text
+    TEXT
     | st.binary(max_size=50)
     | st.lists(_piece, max_size=8).map("".join)
     | st.builds(
-        lambda head, body: head + json.dumps(body), st.from_regex(r"[0-6](\d-)?(/\w*,)?\d{0,3}", fullmatch=True), _json
+        lambda head, body: head + json.dumps(body), st.from_regex(r"[0-6](\d-)?(/\w*,)?\d{0,3}", fullmatch=True), JSON
     )
     | st.builds(lambda data: "b" + b64encode(data).decode(), st.binary(max_size=20))
 )
-
-
-def all_finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(map(all_finite, value.values()))
-    return all(map(all_finite, value)) if isinstance(value, list) else True
 
 
 @both_codecs
@@ -213,9 +179,7 @@ def test_any_messages_are_packets_or_protocol_errors(messages: list[str | bytes]
 
 
 @both_codecs
-@given(
-    name=_text, args=st.lists(_value, max_size=4), namespace=_namespace, ack_id=st.none() | st.integers(0, 10**15 - 1)
-)
+@given(name=TEXT, args=st.lists(VALUE, max_size=4), namespace=_namespace, ack_id=st.none() | st.integers(0, 10**15 - 1))
 def test_what_goes_out_comes_in(
     name: str, args: list[Any], namespace: str, ack_id: int | None, codec: SocketIO
 ) -> None:

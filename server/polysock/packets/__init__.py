@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ __all__ = [
     "Packet",
     "PacketCodec",
     "PacketReader",
+    "Rules",
     "dumps",
     "loads",
 ]
@@ -37,6 +38,8 @@ class Connect:
 
     namespace: str = "/"
     data: Any = None
+    query: str = ""
+    """A query that came with the namespace's name, without the ``?`` (protocol 4 and 0.9)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,14 @@ class Disconnect:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event; with ``ack_id`` its sender wants an answer."""
+    """An event; with ``ack_id`` its sender wants the application's answer."""
 
     namespace: str
     name: str
     args: Sequence[Any] = ()
     ack_id: int | None = None
+    receipt: int | None = None
+    """An id whose sender wants to hear at once, and without values, that the event has arrived (0.9)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,20 @@ class Ack:
 Packet = Connect | ConnectError | Disconnect | Event | Ack
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a generation of clients enters and leaves namespaces, where generations differ."""
+
+    enters_main: bool = False
+    """The server lets every client into ``/`` unasked; the client never asks for it."""
+    forgiving: bool = False
+    """Packets that fit no namespace of the client, and a second connect, are harmless; else they end the connection."""
+    main_is_all: bool = False
+    """Who leaves ``/`` leaves everything."""
+    socket_id: Callable[[str, str], str] | None = None
+    """(session id, namespace) -> the Socket's id, where the client works it out for itself."""
+
+
 class PacketReader(Protocol):
     """Turns one client's messages into packets; holds what waits for its attachments."""
 
@@ -88,6 +107,10 @@ class PacketCodec(Protocol):
     """One text form of packets.  Codecs are compared by identity: make one instance and share it."""
 
     name: str
+    rules: Rules
+
+    def named(self, query: str) -> PacketCodec:
+        """The codec for a client that asked for its namespace with *query*; mostly the same one."""
 
     def encode(self, packet: Packet) -> Sequence[str | bytes]:
         """The messages that carry *packet*, in order and with nothing between them.

@@ -15,34 +15,36 @@ from typing import Any
 
 from polysock_transports import ProtocolError
 
-from . import RESERVED_EVENTS, Ack, Connect, ConnectError, Disconnect, Event, Packet, dumps, loads
+from . import RESERVED_EVENTS, Ack, Connect, ConnectError, Disconnect, Event, Packet, Rules, dumps, loads
 
-__all__ = ["PLAIN_PACKETS", "PlainPackets", "PlainReader"]
+__all__ = ["PLAIN_PACKETS", "PlainPackets", "PlainReader", "from_json", "to_json"]
 
 _BASE64 = "#base64"
 _ACK_ID_LIMIT = 10**15
 
 
-def _to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
+    """*value* with its bytes as ``{"#base64": "..."}``.  Raises RecursionError for nesting without end."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {_BASE64: b64encode(bytes(value)).decode("ascii")}
     if isinstance(value, dict):
-        return {key: _to_json(item) for key, item in value.items()}
+        return {key: to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_to_json(item) for item in value]
+        return [to_json(item) for item in value]
     return value
 
 
-def _from_json(value: Any) -> Any:
+def from_json(value: Any) -> Any:
+    """The other way.  Raises ProtocolError for what is not base64, RecursionError for nesting without end."""
     if isinstance(value, dict):
         if len(value) == 1 and isinstance(value.get(_BASE64), str):
             try:
                 return b64decode(value[_BASE64], validate=True)
             except (Base64Error, ValueError):
                 raise ProtocolError("A value marked as base64 is not.") from None
-        return {key: _from_json(item) for key, item in value.items()}
+        return {key: from_json(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_from_json(item) for item in value]
+        return [from_json(item) for item in value]
     return value
 
 
@@ -50,6 +52,10 @@ class PlainPackets:
     """The codec for one namespace on one connection; ``PLAIN_PACKETS`` is its one instance."""
 
     name = "plain"
+    rules = Rules()
+
+    def named(self, query: str) -> PlainPackets:
+        return self
 
     def encode(self, packet: Packet) -> Sequence[str | bytes]:
         values: list[Any]
@@ -66,7 +72,7 @@ class PlainPackets:
         else:
             values = ["#disconnect"]
         try:
-            return (dumps(_to_json(values)),)
+            return (dumps(to_json(values)),)
         except RecursionError:
             raise ValueError("the arguments are nested too deep") from None
 
@@ -98,7 +104,7 @@ class PlainReader:
         if not isinstance(name, str) or name in RESERVED_EVENTS:
             raise ProtocolError("An event needs a name that is not reserved.")
         try:
-            args = _from_json(values[1:])
+            args = from_json(values[1:])
         except RecursionError:
             raise ProtocolError("A message is nested too deep.") from None
         if not name.startswith("#"):

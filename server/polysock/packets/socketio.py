@@ -9,20 +9,35 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from polysock_transports import ProtocolError
 from polysock_transports.errors import MESSAGE_TOO_BIG
 
-from . import RESERVED_EVENTS, Ack, Connect, ConnectError, Disconnect, Event, Packet, dumps, loads
+from . import RESERVED_EVENTS, Ack, Connect, ConnectError, Disconnect, Event, Packet, Rules, dumps, loads
 
-__all__ = ["BINARY", "TEXT_ONLY", "SocketIO", "SocketIOReader"]
+__all__ = ["BINARY", "MAX_NAMESPACE_CHARS", "MAX_QUERY_CHARS", "TEXT_ONLY", "SocketIO", "SocketIOReader", "split_query"]
 
 _CONNECT, _DISCONNECT, _EVENT, _ACK, _CONNECT_ERROR, _BINARY_EVENT, _BINARY_ACK = "0123456"
 _BINARY_TYPES = _BINARY_EVENT + _BINARY_ACK
 _HEAD = re.compile(r"([0-6])(?:([0-9]{1,6})-)?(?:(/[^,]*)(?:,|\Z))?([0-9]{1,15})?(.*)\Z", re.DOTALL)
-_MAX_NAMESPACE_CHARS = 256
+
+#: Longest name of a namespace.
+MAX_NAMESPACE_CHARS = 256
+#: Longest query that may follow one (protocol 4 and 0.9): enough for a token, as URLs carry them.
+MAX_QUERY_CHARS = 4096
+
+
+def split_query(name: str) -> tuple[str, str]:
+    """*name* as it stands in a packet of protocol 4 or 0.9: the namespace, and its query without the ``?``.
+
+    Raises ProtocolError where one of them is too long.
+    """
+    namespace, _, query = name.partition("?")
+    if len(namespace) > MAX_NAMESPACE_CHARS or len(query) > MAX_QUERY_CHARS:
+        raise ProtocolError("The namespace's name or its query is too long.")
+    return namespace or "/", query
 
 
 def _take_binary(value: Any, attachments: list[bytes]) -> Any:
@@ -43,9 +58,16 @@ _PLAIN_TYPES = (str, int, float, bool, type(None))
 class SocketIO:
     """The codec; ``BINARY`` and ``TEXT_ONLY`` are its two instances."""
 
+    rules = Rules()
+    #: Makes the JSON in every packet.
+    _json: Callable[[Any], str] = staticmethod(dumps)
+
     def __init__(self, name: str, *, text_only: bool) -> None:
         self.name = name
         self._text_only = text_only
+
+    def named(self, query: str) -> SocketIO:
+        return self
 
     def encode(self, packet: Packet) -> Sequence[str | bytes]:
         namespace = "" if packet.namespace == "/" else f"{packet.namespace},"
@@ -54,13 +76,21 @@ class SocketIO:
         if isinstance(packet, Ack):
             return self._with_attachments(_ACK, _BINARY_ACK, namespace, packet.ack_id, list(packet.args))
         if isinstance(packet, Connect):
-            return (_CONNECT + namespace + (dumps(packet.data) if packet.data is not None else ""),)
+            return (_CONNECT + self._connect(packet, namespace),)
         if isinstance(packet, ConnectError):
-            body = {"message": packet.message}
-            if packet.data is not None:
-                body["data"] = packet.data
-            return (_CONNECT_ERROR + namespace + dumps(body),)
+            return (_CONNECT_ERROR + namespace + self._refusal(packet),)
         return (_DISCONNECT + namespace,)
+
+    def _connect(self, packet: Connect, namespace: str) -> str:
+        """What follows the type of a CONNECT; *namespace* is as other packets carry it."""
+        return namespace + (self._json(packet.data) if packet.data is not None else "")
+
+    def _refusal(self, packet: ConnectError) -> str:
+        """The JSON of a CONNECT_ERROR."""
+        body = {"message": packet.message}
+        if packet.data is not None:
+            body["data"] = packet.data
+        return self._json(body)
 
     def _with_attachments(
         self, plain: str, binary: str, namespace: str, ack_id: int | None, values: list[Any]
@@ -75,8 +105,8 @@ class SocketIO:
                     raise ValueError("the arguments are nested too deep") from None
                 break
         if not attachments:
-            return (plain + namespace + number + dumps(values),)
-        text = f"{binary}{len(attachments)}-{namespace}{number}{dumps(values)}"
+            return (plain + namespace + number + self._json(values),)
+        text = f"{binary}{len(attachments)}-{namespace}{number}{self._json(values)}"
         if self._text_only:
             return (text, *("b" + b64encode(data).decode("ascii") for data in attachments))
         return (text, *attachments)
@@ -105,6 +135,9 @@ class SocketIOReader:
         "_text_only",
         "_waiting",
     )
+
+    #: Fewest attachments of a packet that announces some.
+    _min_attachments = 1
 
     def __init__(
         self, text_only: bool, max_attachments: int, max_attachment_bytes: int, from_server: bool = False
@@ -135,8 +168,8 @@ class SocketIOReader:
         if found is None:
             raise ProtocolError("Not a packet.")
         kind, count, namespace, number, body = found.groups()
-        namespace = namespace or "/"
-        if len(namespace) > _MAX_NAMESPACE_CHARS:
+        namespace, query = self._asked(namespace or "/") if kind == _CONNECT else (namespace or "/", "")
+        if len(namespace) > MAX_NAMESPACE_CHARS:
             raise ProtocolError("The namespace's name is too long.")
         if (count is not None) != (kind in _BINARY_TYPES):
             raise ProtocolError("Attachments belong to binary packets, and to no others.")
@@ -145,18 +178,13 @@ class SocketIOReader:
             data = loads(body) if body else None
             if ack_id is not None or not isinstance(data, (dict, type(None))):
                 raise ProtocolError("A connect packet carries an object or nothing.")
-            return Connect(namespace, data)
+            return Connect(namespace, data, query)
         if kind == _DISCONNECT:
             if ack_id is not None or body:
                 raise ProtocolError("A disconnect packet carries nothing.")
             return Disconnect(namespace)
         if kind == _CONNECT_ERROR:
-            if not self._from_server:
-                raise ProtocolError("Clients send no such packet.")
-            error = loads(body) if body else None
-            if not isinstance(error, dict):
-                raise ProtocolError("A connect error carries an object.")
-            return ConnectError(namespace, str(error.get("message")), error.get("data"))
+            return self._refusal(namespace, number or "", body)
         values = loads(body) if body else None
         if not isinstance(values, list):
             raise ProtocolError("An event or ack packet carries an array.")
@@ -170,10 +198,25 @@ class SocketIOReader:
         if count is None:
             return packet
         missing = int(count)
-        if not 0 < missing <= self._max_attachments:
+        if not self._min_attachments <= missing <= self._max_attachments:
             raise ProtocolError("Too many attachments, or none.", reason=MESSAGE_TOO_BIG)
+        if not missing:
+            return packet
         self._waiting, self._missing, self._bytes, self._attachments = packet, missing, 0, []
         return None
+
+    def _asked(self, name: str) -> tuple[str, str]:
+        """The namespace that a CONNECT is for, and the query that came with it."""
+        return name, ""
+
+    def _refusal(self, namespace: str, number: str, body: str) -> Packet | None:
+        """A packet of type 4; *number* is what would be an ack id in others."""
+        if not self._from_server:
+            raise ProtocolError("Clients send no such packet.")
+        error = loads(body) if body else None
+        if not isinstance(error, dict):
+            raise ProtocolError("A connect error carries an object.")
+        return ConnectError(namespace, str(error.get("message")), error.get("data"))
 
     def _attachment(self, data: bytes) -> Packet | None:
         packet = self._waiting
@@ -186,10 +229,14 @@ class SocketIOReader:
         if len(self._attachments) < self._missing:
             return None
         attachments, self._waiting, self._attachments = self._attachments, None, []
+        named: list[int] = []
         try:
-            args = _put_binary(list(packet.args), attachments)
+            args = _put_binary(list(packet.args), attachments, named)
         except RecursionError:
             raise ProtocolError("A packet is nested too deep.") from None
+        if sum(named) > self._limit:
+            # One attachment named a thousand times is a thousand attachments to whoever passes the event on.
+            raise ProtocolError("The attachments are too big.", reason=MESSAGE_TOO_BIG)
         if isinstance(packet, Event):
             return Event(packet.namespace, packet.name, args, packet.ack_id)
         return Ack(packet.namespace, packet.ack_id, args)
@@ -204,14 +251,16 @@ def _event_name(values: list[Any]) -> str:
     return name
 
 
-def _put_binary(value: Any, attachments: list[bytes]) -> Any:
+def _put_binary(value: Any, attachments: list[bytes], named: list[int]) -> Any:
+    """*value* with its placeholders filled; *named* gains the length of the attachment at each of them."""
     if isinstance(value, dict):
         if value.get("_placeholder") is True:
             number = value.get("num")
             if type(number) is not int or not 0 <= number < len(attachments):
                 raise ProtocolError("A placeholder names no attachment.")
+            named.append(len(attachments[number]))
             return attachments[number]
-        return {key: _put_binary(item, attachments) for key, item in value.items()}
+        return {key: _put_binary(item, attachments, named) for key, item in value.items()}
     if isinstance(value, list):
-        return [_put_binary(item, attachments) for item in value]
+        return [_put_binary(item, attachments, named) for item in value]
     return value
