@@ -29,14 +29,17 @@ TORNADO = {
     "polysock.server",
     "polysock.settings",
     "polysock_transports.gateway",
+    "polysock_transports.httplane",
     "polysock_transports.pipes",
+    "polysock_transports.takeover",  # all that leans on Tornado's insides
 }
 #: The only module that knows sockjs-tornado.
 SOCKJS_TORNADO = {"polysock.sockjs_contract"}
 #: What the wire languages may know beside the standard library.
 DIALECT_IMPORTS = {"ujson", *(f"polysock_transports.{name}" for name in ("dialects", "wire", "errors", "limits"))}
 #: Modules that do no I/O, however they are called.
-PURE = ("dialects", "wire", "errors", "limits", "origins", "addresses", "http1", "javascript", "rfc6455", "prepared")
+PURE = ("dialects", "wire", "errors", "limits", "origins", "addresses", "http1", "javascript", "rfc6455", "hixie76")
+PURE += ("prepared",)
 IO_MODULES = {"asyncio", "socket", "ssl", "select", "selectors", "http.server", "urllib.request", "subprocess"}
 #: Names that say nothing of what is inside.
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "shared", "stuff"}

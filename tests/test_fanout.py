@@ -225,8 +225,9 @@ async def test_real_sockets_in_a_crowd() -> None:
     crowd = Crowd()
     routes = crowd.io.routes()
     for endpoint in crowd.io._endpoints:
-        if endpoint.gateway.dialect.name == "sockjs":
-            endpoint.gateway.dialect = crowd.sockjs
+        for gateway in endpoint.gateways:
+            if gateway.dialect.name == "sockjs":
+                gateway.dialect = crowd.sockjs
     async with serving(routes) as base:
         world = World(crowd.io, crowd.io.clock, "", base)  # type: ignore[arg-type]  # it was given a FakeClock
         members: dict[str, WireClient] = {transport: await world.client(transport=transport) for transport in EVERY}

@@ -161,13 +161,14 @@ def test_configure(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_routes_are_url_specs_for_any_application() -> None:
     io = Server()
-    specs = [*io.routes(sockjs="/a", plain="/b"), *io.route("/c"), *io.routes(sockjs=None, plain=None)]
+    specs = [*io.routes(sockjs="/a", plain="/b", socketio="/d"), *io.route("/c"), *io.route_socketio("/e")]
     Application(specs)
     patterns = [spec[0] for spec in specs]
-    for prefix in ("/a", "/b", "/c"):
+    for prefix in ("/a", "/b", "/c", "/d", "/e"):
         assert any(pattern.startswith(prefix) for pattern in patterns)
-    assert Server().routes(sockjs=None, plain=None) == []
-    assert all(spec[0].startswith(("/polysock", "/plain")) for spec in Server().routes())
+    assert Server().routes(sockjs=None, plain=None, socketio=None) == []
+    mounts = ("/polysock", "/plain", r"/socket\.io")
+    assert all(spec[0].startswith(mounts) for spec in Server().routes())
 
 
 def test_handlers_must_be_callable() -> None:

@@ -86,7 +86,7 @@ async def world(**settings: Any) -> AsyncIterator[World]:
             yield made
         finally:
             io.close()
-            for store in [endpoint.gateway.store for endpoint in io._endpoints]:
+            for store in [gateway.store for endpoint in io._endpoints for gateway in endpoint.gateways]:
                 clock.advance(1000)
                 await until(lambda store=store: len(store) == 0)
     for namespace in io.namespaces.values():
@@ -722,7 +722,7 @@ async def test_reader_that_goes_while_a_hook_thinks_leaves_nothing() -> None:
         await connection.send("GET", "/plain/events")
         await asyncio.wait_for(asked.wait(), TIMEOUT_SECONDS)
         connection.abort()
-        (store,) = [endpoint.gateway.store for endpoint in here.io._endpoints[1:]]
+        (store,) = [endpoint.gateway.store for endpoint in here.io._endpoints[1:2]]
         await until(lambda: not any(session.is_open for session in store))
         may_go.set()
         await turns()
@@ -740,7 +740,7 @@ async def test_feed_response_has_its_limit_and_its_heartbeat() -> None:
         here.io.emit("long", "x" * 40)
         assert await reader.event() == ["long", "x" * 40]
         await reader.ended()
-        (store,) = [endpoint.gateway.store for endpoint in here.io._endpoints[1:]]
+        (store,) = [endpoint.gateway.store for endpoint in here.io._endpoints[1:2]]
         assert len(store) == 0
         # The connection is kept: the browser comes back on it.
         head = await reader.connection.start("GET", "/plain/events", headers=(("Last-Event-ID", start),))
@@ -975,7 +975,15 @@ async def documented_server(*extra: Any) -> AsyncIterator[tuple[Server, str]]:
         io.close()
         # A socket that is still saying goodbye when the loop ends would be blamed on a later test.
         await until(
-            lambda: not any(session.attached for endpoint in io._endpoints for session in endpoint.gateway.store), 20
+            lambda: (
+                not any(
+                    session.attached
+                    for endpoint in io._endpoints
+                    for gateway in endpoint.gateways
+                    for session in gateway.store
+                )
+            ),
+            20,
         )
 
 
@@ -1025,8 +1033,8 @@ async def test_documented_scripts_in_a_browser(chromium: Engine, example: str, s
             chat.to("news").emit("said", "hello")
             # The browser comes back by itself, and misses nothing.
             await until(lambda: channel.readers == 1)
-            for endpoint in io._endpoints:
-                endpoint.gateway.store.close_all(NORMAL)
+            for gateway in (gateway for endpoint in io._endpoints for gateway in endpoint.gateways):
+                gateway.store.close_all(NORMAL)
             assert channel.readers == 0
             chat.to("news").emit("said", "hello again")
         result = await watching

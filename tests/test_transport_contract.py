@@ -19,20 +19,23 @@ from tornado.web import RequestHandler
 
 from polysock_transports.dialects import Dialect
 from polysock_transports.dialects.plain import PLAIN
+from polysock_transports.dialects.socketio09 import SOCKETIO09
 from polysock_transports.dialects.sockjs import SOCKJS
 from polysock_transports.errors import CloseReason, ProtocolError
 from polysock_transports.eventsource import EventSource
 from polysock_transports.gateway import _HTTP_TRANSPORTS, _WEBSOCKETS
-from polysock_transports.htmlfile import HtmlFile
-from polysock_transports.jsonp import JsonpPolling
+from polysock_transports.htmlfile import HtmlFile, LegacyHtmlFile
+from polysock_transports.jsonp import JsonpPolling, LegacyJsonp
+from polysock_transports.legacygateway import _HTTP_TRANSPORTS as _LEGACY_TRANSPORTS
 from polysock_transports.limits import Limits
+from polysock_transports.multipart import XhrMultipart
 from polysock_transports.permessage_deflate import DeflateOptions, negotiate
 from polysock_transports.pipes import ClosingExchange, Exchange, IOStreamPipe, KeepAliveExchange
 from polysock_transports.rfc6455 import handshake_response
 from polysock_transports.transport import HttpTransport, Transport
 from polysock_transports.websocket import RawWebSocket, WebSocket
 from polysock_transports.wire import Frame
-from polysock_transports.xhr import XhrPolling, XhrStreaming
+from polysock_transports.xhr import LegacyPolling, XhrPolling, XhrStreaming
 from support import rawhttp
 from support.clients import (
     CALLBACK,
@@ -79,6 +82,11 @@ PAIRS = [
         for transport in (XhrPolling, XhrStreaming, EventSource, HtmlFile, JsonpPolling)
         for form in ("", "http10")
     ),
+    *(
+        Pair(transport, SOCKETIO09, form)
+        for transport in (LegacyPolling, LegacyJsonp, LegacyHtmlFile, XhrMultipart)
+        for form in ("", "http10")
+    ),
     *(Pair(WebSocket, SOCKJS, form) for form in ("", "deflate")),
     *(Pair(RawWebSocket, PLAIN, form) for form in ("", "deflate")),
 ]
@@ -89,8 +97,9 @@ streaming_pair = pytest.mark.parametrize("pair", [p for p in PAIRS if p.is_http 
 websocket_pair = pytest.mark.parametrize("pair", [pair for pair in PAIRS if not pair.is_http], ids=str)
 
 
-def test_pairs_are_all_that_the_gateway_serves() -> None:
-    assert {pair.transport for pair in PAIRS} == {*_HTTP_TRANSPORTS.values(), *_WEBSOCKETS.values()}
+def test_pairs_are_all_that_the_gateways_serve() -> None:
+    served = {*_HTTP_TRANSPORTS.values(), *_LEGACY_TRANSPORTS.values(), *_WEBSOCKETS.values()}
+    assert {pair.transport for pair in PAIRS} == served
 
 
 @dataclass

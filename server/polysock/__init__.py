@@ -27,6 +27,7 @@ from polysock_transports import (
 
 from .acks import AckTimeout, CallResult
 from .connection import Connection
+from .enginerouter import EngineIORouter
 from .handshake import ConnectionRefused, Handshake
 from .router import SockJSRouter
 from .server import Server
@@ -40,6 +41,7 @@ __all__ = [
     "Connection",
     "ConnectionInfo",
     "ConnectionRefused",
+    "EngineIORouter",
     "Handshake",
     "Limits",
     "PolysockError",

@@ -26,7 +26,7 @@ from .membership import Membership
 from .sockjs_contract import SockJSConnection
 
 if TYPE_CHECKING:
-    from .router import SockJSRouter
+    from .router import ConnectionRouter
 
 __all__ = ["Connection", "ConnectionSession"]
 
@@ -116,7 +116,7 @@ class ConnectionSession:
     #: sockjs-tornado's handler object, which has no counterpart here.
     handler = None
 
-    def __init__(self, server: SockJSRouter, info: ConnectionInfo, session_id: str) -> None:
+    def __init__(self, server: ConnectionRouter, info: ConnectionInfo, session_id: str) -> None:
         self.server = server
         self.conn_info = info
         self.session_id = session_id

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 from polysock_transports import ConnectionInfo, Refused
 
 __all__ = ["ConnectionRefused", "Handshake"]
+
+_MAX_QUERY_FIELDS = 100
 
 
 class ConnectionRefused(Refused):
@@ -26,6 +30,8 @@ class Handshake:
     info: ConnectionInfo
     auth: Any = None
     """What the client sent along when it asked for the namespace (Socket.IO 3 and later)."""
+    namespace_query: str = ""
+    """The query that came with the namespace's name (Socket.IO 0.9 to 2.x)."""
     issued: float = field(default_factory=time.time)
     """When, in seconds since 1970."""
 
@@ -40,8 +46,12 @@ class Handshake:
 
     @property
     def query(self) -> dict[str, str]:
-        """The arguments of the first request's URL, the first of each name."""
-        return {name: values[0].decode("utf-8", "replace") for name, values in self.info.arguments.items() if values}
+        """The arguments of the first request's URL, the first of each name, and over them those of the namespace."""
+        asked = {name: values[0].decode("utf-8", "replace") for name, values in self.info.arguments.items() if values}
+        if self.namespace_query:
+            with suppress(ValueError):  # more fields than anybody needs
+                asked.update(parse_qsl(self.namespace_query, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS))
+        return asked
 
     @property
     def url(self) -> str:

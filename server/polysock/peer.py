@@ -11,7 +11,14 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from polysock_transports import CloseReason, ConnectionInfo, ProtocolError, Refused, SessionClosed
-from polysock_transports.errors import GO_AWAY, GOING_AWAY, PING_TIMEOUT, PROTOCOL_VIOLATION, SLOW_CONSUMER
+from polysock_transports.errors import (
+    CLIENT_CLOSED,
+    GO_AWAY,
+    GOING_AWAY,
+    PING_TIMEOUT,
+    PROTOCOL_VIOLATION,
+    SLOW_CONSUMER,
+)
 from polysock_transports.prepared import PreparedMessage
 from polysock_transports.session import Session, State
 
@@ -21,7 +28,6 @@ from .packets import Ack, Connect, ConnectError, Disconnect, Event, Packet, Pack
 from .sockets import Socket
 
 if TYPE_CHECKING:
-    from .namespace import Namespace
     from .server import Server
 
 __all__ = ["Peer"]
@@ -29,6 +35,7 @@ __all__ = ["Peer"]
 log = logging.getLogger("polysock")
 
 _DISMISSED = CloseReason(1000, "The server ended this namespace", may_return=False)
+_CLIENT_LEFT = CloseReason(1000, "The client left", may_return=False)
 _NOT_CONNECTED = CloseReason(PROTOCOL_VIOLATION.code, "No namespace was joined in time")
 
 #: Socket.IO's words for why a client left; everything else is "transport close".
@@ -40,6 +47,9 @@ _REASONS = {
     PROTOCOL_VIOLATION: "parse error",
 }
 
+
+#: Languages of Socket.IO's own client libraries.
+_THEIRS = frozenset(("engineio4", "engineio3", "socketio09"))
 
 #: A function, what it is given, and whether what it returned means no.
 _Check = tuple[Handler, Any, Callable[[Any], bool]]
@@ -70,6 +80,9 @@ class Peer:
         self.codec = codec
         self.store: dict[str, Any] = {}
         self.sockets: dict[str, Socket] = {}
+        self._rules = codec.rules
+        # The clients of Socket.IO's own libraries: what they are told has to be what they know.
+        self._is_theirs = info.dialect in _THEIRS
         self._only = namespace
         # Namespaces that the server has made the client leave, whose DISCONNECT it may not have seen yet.
         self._dismissed: set[str] = set()
@@ -90,27 +103,29 @@ class Peer:
         if self._only is None:
             self.session.set_alarm(self.server.connect_timeout)
         authorize = self.server.authorize
-        if authorize is None and self._only is None:
-            return None
-        verdict = authorize(Handshake(self.info)) if authorize is not None else True
+        if authorize is None:
+            return self._enter_first()
+        verdict = authorize(Handshake(self.info))
         if inspect.isawaitable(verdict):
             return self._open_later(verdict)
         if _does_not_allow(verdict):
             raise ConnectionRefused
-        if self._only is None:
-            return None
-        return self._enter_only()
+        return self._enter_first()
 
     async def _open_later(self, verdict: Awaitable[Any]) -> None:
         if _does_not_allow(await verdict):
             raise ConnectionRefused
-        if self._only is not None:
-            result = self._enter_only()
-            if result is not None:
-                await result
+        result = self._enter_first()
+        if result is not None:
+            await result
 
-    def _enter_only(self) -> Awaitable[Any] | None:
-        assert self._only is not None
+    def _enter_first(self) -> Awaitable[Any] | None:
+        """Let the client into the namespace that it has not to ask for, if there is one."""
+        if self._only is None:
+            if self._rules.enters_main:
+                # As if it had asked: what the namespace's handlers wait for must not hold up the handshake.
+                self.session.handle(Connect())
+            return None
         if self.server.find_namespace(self._only) is None:
             raise ConnectionRefused("Invalid namespace", status=404)
         return self._connect(Connect(self._only), refuse=True)
@@ -133,24 +148,34 @@ class Peer:
                 # Answered twice, or after its caller gave up: no harm, and no use.
                 self.server.count("unknown_acks")
             return None
+        if isinstance(packet, Event) and packet.receipt is not None and packet.namespace in self.sockets:
+            self.send(Ack(packet.namespace, packet.receipt))
         return packet, size
 
     def on_message(self, packet: Any) -> Awaitable[Any] | None:
         if isinstance(packet, Event):
             socket = self.sockets.get(packet.namespace)
             if socket is None:
-                if packet.namespace not in self._dismissed:
+                if packet.namespace not in self._dismissed and not self._rules.forgiving:
                     self._bad("an event for a namespace that the client is not in")
                 return None  # else it was on its way when the server let the client go
             return socket.dispatch(packet)
         if isinstance(packet, Connect):
-            if packet.namespace in self.sockets:
+            if packet.namespace not in self.sockets:
+                return self._connect(packet)
+            if self._rules.forgiving:
+                self._send_as(self.codec.named(packet.query), Connect(packet.namespace))
+            else:
                 self._bad("a second connect for the same namespace")
-                return None
-            return self._connect(packet)
-        socket = self.sockets.get(packet.namespace)
-        if socket is not None:
-            self.left(socket, "client namespace disconnect", CloseReason(1000, "The client left", may_return=False))
+            return None
+        if packet.namespace == "/" and self._rules.main_is_all:
+            for socket in list(self.sockets.values()):
+                self.left(socket, "client namespace disconnect", _CLIENT_LEFT)
+            self.session.peer_closed(CLIENT_CLOSED)
+            return None
+        known = self.sockets.get(packet.namespace)
+        if known is not None:
+            self.left(known, "client namespace disconnect", _CLIENT_LEFT)
         return None
 
     def on_ending(self, reason: CloseReason) -> None:
@@ -173,10 +198,13 @@ class Peer:
     def _connect(self, packet: Connect, *, refuse: bool = False) -> Awaitable[Any] | None:
         """Let the client into a namespace, or tell it why not (with *refuse*: raise Refused)."""
         namespace = self.server.find_namespace(packet.namespace)
+        codec = self.codec.named(packet.query)
         if namespace is None or (self._only is not None and packet.namespace != self._only):
-            self.send(ConnectError(packet.namespace, "Invalid namespace"))
+            self._send_as(codec, ConnectError(packet.namespace, "Invalid namespace"))
             return None
-        socket = Socket(self, namespace, self.server.make_id(), Handshake(self.info, packet.data))
+        own_id = self._rules.socket_id
+        socket_id = self.server.make_id() if own_id is None else own_id(self.session.id, namespace.name)
+        socket = Socket(self, namespace, socket_id, Handshake(self.info, packet.data, packet.query), codec)
         checks: list[_Check] = [(function, socket, _refuses) for function in namespace.middleware]
         if namespace.authorize is not None:
             checks.insert(0, (namespace.authorize, socket.handshake, _does_not_allow))
@@ -188,7 +216,7 @@ class Peer:
                 if is_no(verdict):
                     raise ConnectionRefused
         except Exception as error:
-            self._turn_away(namespace, error, refuse=refuse)
+            self._turn_away(socket, error, refuse=refuse)
             return None
         return self._enter(socket)
 
@@ -201,13 +229,14 @@ class Peer:
                 if is_no(await (settle(check(argument)) if index else pending)):
                     raise ConnectionRefused
         except Exception as error:
-            self._turn_away(socket.namespace, error, refuse=refuse)
+            self._turn_away(socket, error, refuse=refuse)
             return
         result = self._enter(socket)
         if result is not None:
             await result
 
-    def _turn_away(self, namespace: Namespace, error: Exception, *, refuse: bool) -> None:
+    def _turn_away(self, socket: Socket, error: Exception, *, refuse: bool) -> None:
+        namespace = socket.namespace
         self.server.forget_if_empty(namespace)
         if isinstance(error, SessionClosed) and self.session.state > State.OPEN:
             return  # it was waiting for this very client
@@ -217,10 +246,10 @@ class Peer:
         if refuse:
             raise error
         try:
-            self.send(ConnectError(namespace.name, str(error), getattr(error, "data", None)))
+            self._send_as(socket.codec, ConnectError(namespace.name, str(error), getattr(error, "data", None)))
         except (TypeError, ValueError) as problem:
             log.error("the data of a refusal in %s cannot travel", namespace.name, exc_info=problem)
-            self.send(ConnectError(namespace.name, str(error)))
+            self._send_as(socket.codec, ConnectError(namespace.name, str(error)))
 
     def _enter(self, socket: Socket) -> Awaitable[Any] | None:
         if self.session.state > State.OPEN:
@@ -235,7 +264,7 @@ class Peer:
         namespace.hub.add(socket)
         self.session.set_alarm(None)
         welcome: dict[str, Any] = {"sid": socket.id}
-        if self._only is None:
+        if self._only is None and not self._is_theirs:
             # Told, so that a client can refuse a longer message itself, with a reason, and keep its connection.
             welcome["maxMessage"] = self.server.limits.max_message_bytes
         self.send(Connect(namespace.name, welcome))
@@ -308,7 +337,11 @@ class Peer:
 
     def send(self, packet: Packet, *, volatile: bool = False) -> bool:
         """Send *packet* to this client alone.  Raises TypeError or ValueError for what cannot travel."""
-        messages = self.codec.encode(packet)
+        socket = self.sockets.get(packet.namespace)
+        return self._send_as(self.codec if socket is None else socket.codec, packet, volatile=volatile)
+
+    def _send_as(self, codec: PacketCodec, packet: Packet, *, volatile: bool = False) -> bool:
+        messages = codec.encode(packet)
         session = self.session
         if volatile:
             return session.send_volatile([PreparedMessage(message) for message in messages])
@@ -319,6 +352,10 @@ class Peer:
 
     def close(self) -> None:
         """End the client's whole connection."""
+        if self._is_theirs and not self._rules.main_is_all:
+            # The libraries come back after an end that they were not told of.
+            for namespace in self.sockets:
+                self.send(Disconnect(namespace))
         self.session.close(GO_AWAY)
 
     def _bad(self, text: str, reason: CloseReason = PROTOCOL_VIOLATION) -> None:

@@ -1,4 +1,7 @@
-"""SockJSRouter: one SockJS endpoint inside any Tornado application, with the router contract of sockjs-tornado."""
+"""SockJSRouter: one SockJS endpoint inside any Tornado application, with the router contract of sockjs-tornado.
+
+What it shares with other mounts for ``Connection`` subclasses (``enginerouter.py``) is ``ConnectionRouter``.
+"""
 
 from __future__ import annotations
 
@@ -13,47 +16,37 @@ from polysock_transports.errors import GOING_AWAY
 from polysock_transports.gateway import Gateway
 
 from .connection import ConnectionSession, prepare
-from .endpoint import SockJSEndpoint
+from .endpoint import EngineIOEndpoint, SockJSEndpoint
 from .settings import Settings, read_settings
 from .sockjs_contract import SockJSConnection
 
 if TYPE_CHECKING:
     from .server import Server
 
-__all__ = ["SockJSRouter", "Stats"]
+__all__ = ["ConnectionRouter", "SockJSRouter", "Stats"]
 
 
-class SockJSRouter:
-    """Routes *prefix* to *connection*.
+class ConnectionRouter:
+    """A mount whose clients are instances of *connection*.
 
-    ``user_settings`` takes sockjs-tornado's names and those of ``polysock.settings.Settings`` and ``Limits``.  Two
-    routers share nothing, in one application or in two.
+    Two routers share nothing, in one application or in two.
     """
 
     def __init__(
         self,
         connection: type[SockJSConnection],
-        prefix: str = "",
-        user_settings: Mapping[str, Any] | None = None,
-        io_loop: Any = None,
-        session_kls: Any = None,
+        prefix: str,
+        options: Settings,
+        endpoint: type[SockJSEndpoint] | type[EngineIOEndpoint],
         *,
-        server: Server | None = None,
-        clock: Clock | None = None,
+        server: Server | None,
+        clock: Clock | None,
     ) -> None:
-        """*prefix* is part of a URL pattern, as in sockjs-tornado.  With *server*, connections have ``join``,
-        ``leave`` and ``rooms`` in that Server's ``/``.  *clock* is for tests.
-
-        Raises SettingError for settings that make no sense, OSError where ``sockjs_file`` cannot be read.
-        """
-        for name, value in (("io_loop", io_loop), ("session_kls", session_kls)):
-            if value is not None:
-                warnings.warn(f"SockJSRouter's argument {name!r} means nothing here", stacklevel=2)
         self._connection = connection
-        self.options: Settings = read_settings(user_settings)
+        self.options = options
         self.hub_server = server
-        self._endpoint = SockJSEndpoint(prefix, self.options, self._listener, clock or LoopClock())
-        self._gateway = self._endpoint.gateway
+        self._endpoint = endpoint(prefix, options, self._listener, clock or LoopClock())
+        self._gateway = self._endpoint.gateways[0]
         self.stats = Stats(self._gateway)
 
     def _listener(self, info: Any, session_id: str) -> ConnectionSession:
@@ -81,6 +74,34 @@ class SockJSRouter:
     def close(self, code: int = GOING_AWAY.code, reason: str = GOING_AWAY.text) -> None:
         """Close every session, for instance when the server stops."""
         self._gateway.store.close_all(CloseReason(code, reason))
+
+
+class SockJSRouter(ConnectionRouter):
+    """Routes *prefix* to *connection*.
+
+    ``user_settings`` takes sockjs-tornado's names and those of ``polysock.settings.Settings`` and ``Limits``.
+    """
+
+    def __init__(
+        self,
+        connection: type[SockJSConnection],
+        prefix: str = "",
+        user_settings: Mapping[str, Any] | None = None,
+        io_loop: Any = None,
+        session_kls: Any = None,
+        *,
+        server: Server | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """*prefix* is part of a URL pattern, as in sockjs-tornado.  With *server*, connections have ``join``,
+        ``leave`` and ``rooms`` in that Server's ``/``.  *clock* is for tests.
+
+        Raises SettingError for settings that make no sense, OSError where ``sockjs_file`` cannot be read.
+        """
+        for name, value in (("io_loop", io_loop), ("session_kls", session_kls)):
+            if value is not None:
+                warnings.warn(f"SockJSRouter's argument {name!r} means nothing here", stacklevel=2)
+        super().__init__(connection, prefix, read_settings(user_settings), SockJSEndpoint, server=server, clock=clock)
 
 
 class Stats:

@@ -14,21 +14,25 @@ import secrets
 import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 from polysock_transports import CloseReason, ConnectionInfo, Limits, StateError
 from polysock_transports.clock import Clock, LoopClock
 from polysock_transports.errors import GOING_AWAY
+from polysock_transports.flashpolicy import FLASH_POLICY_PORT, FlashPolicyServer
 
 from .acks import CallResult
-from .client_files import client_routes, with_client_script
-from .endpoint import PlainEndpoint, SockJSEndpoint
+from .client_files import client_routes, socketio_client_routes, with_client_script
+from .endpoint import PlainEndpoint, SocketIOEndpoint, SockJSEndpoint, origin_policy
 from .feeds import Feeds, plain_peer
 from .handlers import Handler
 from .namespace import Manager, Namespace, NamespacePattern
+from .packets import PacketCodec
+from .packets.legacy import SOCKETIO09
 from .packets.socketio import BINARY, TEXT_ONLY
+from .packets.socketio4 import SOCKETIO4
 from .peer import Peer
-from .settings import TRANSPORT_NAMES, SettingError, Settings, read_one, read_settings
+from .settings import LEGACY_TRANSPORT_NAMES, TRANSPORT_NAMES, SettingError, Settings, read_one, read_settings
 from .sockets import Broadcast
 
 __all__ = ["Server"]
@@ -51,6 +55,7 @@ _OPTIONS = {
     "heartbeat interval": "heartbeat_delay",
     "heartbeat timeout": "heartbeat_timeout_s",
     "close timeout": "disconnect_delay",
+    "polling duration": "legacy_poll_s",
     "origins": "origins",
     "transports": "disabled_transports",
     "destroy buffer size": "max_payload_bytes",
@@ -58,24 +63,33 @@ _OPTIONS = {
 #: The other options of Socket.IO 0.9: kept for ``get`` and ``enabled``, and otherwise without effect.
 _MEANINGLESS = frozenset(
     (
-        "log", "store", "logger", "static", "heartbeats", "resource", "blacklist", "log colors", "polling duration",
-        "flash policy server", "flash policy port", "destroy upgrade", "browser client", "browser client cache",
-        "browser client minification", "browser client etag", "browser client expires", "browser client gzip",
-        "browser client handler", "client store expiration", "match origin protocol",
+        "log", "store", "logger", "static", "heartbeats", "resource", "blacklist", "log colors", "flash policy server",
+        "flash policy port", "destroy upgrade", "browser client", "browser client cache", "browser client minification",
+        "browser client etag", "browser client expires", "browser client gzip", "browser client handler",
+        "client store expiration", "match origin protocol",
     )
 )  # fmt: skip
 #: What ``set`` and ``get`` know beside a router's settings.
 _OPTION_NAMES = (*_OPTIONS, *sorted(_MEANINGLESS), "log level", "authorization", *_OWN_SETTINGS)
+#: The language of a client's session -> the packets in it.
+_CODECS: dict[str, PacketCodec] = {
+    "sockjs": TEXT_ONLY,
+    "plain": BINARY,
+    "engineio4": BINARY,
+    "engineio3": SOCKETIO4,
+    "socketio09": SOCKETIO09,
+}
 #: Socket.IO 0.9's log levels.
 _LOG_LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
 
-#: Socket.IO 0.9's names of transports -> ours.
+#: Socket.IO 0.9's names of transports -> those of other clients that they stand for, the same one first.
 _TRANSPORTS = {
     "websocket": ("websocket",),
     "flashsocket": (),
     "htmlfile": ("htmlfile",),
-    "xhr-polling": ("xhr",),
-    "jsonp-polling": ("jsonp",),
+    "xhr-multipart": (),
+    "xhr-polling": ("xhr", "polling"),
+    "jsonp-polling": ("jsonp", "polling"),
     "xhr-streaming": ("xhr_streaming",),
     "eventsource": ("eventsource",),
 }
@@ -101,7 +115,8 @@ class Server:
         self._user = dict(settings)
         self._settings: Settings = read_settings(self._user, _OWN_SETTINGS)
         self._options: dict[str, Any] = {}
-        self._endpoints: list[SockJSEndpoint | PlainEndpoint] = []
+        self._endpoints: list[SockJSEndpoint | PlainEndpoint | SocketIOEndpoint] = []
+        self._flash_policies: list[FlashPolicyServer] = []
         self._tasks: set[asyncio.Future[Any]] = set()
         self._patterns: list[NamespacePattern] = []
         self.closing: CloseReason | None = None
@@ -242,7 +257,8 @@ class Server:
             self._options[name] = value
             return self
         if name in _MEANINGLESS:
-            warnings.warn(f"the Socket.IO option {name!r} means nothing here", stacklevel=2)
+            instead = ": await serve_flash_policy() instead" if name.startswith("flash policy") else ""
+            warnings.warn(f"the Socket.IO option {name!r} means nothing here{instead}", stacklevel=2)
             self._options[name] = value
             return self
         if name in _OWN_SETTINGS:
@@ -250,7 +266,8 @@ class Server:
             return self
         if self._endpoints:
             raise StateError(f"set {name!r} before routes(): the endpoints are made with the settings of that moment")
-        user = {**self._user, _OPTIONS.get(name, name): _disabled(value) if name == "transports" else value}
+        changes = _only_transports(value) if name == "transports" else {_OPTIONS.get(name, name): value}
+        user = {**self._user, **changes}
         self._settings = read_settings(user, _OPTION_NAMES)
         self._user = user
         return self
@@ -267,8 +284,12 @@ class Server:
         if name in _MEANINGLESS or name == "log level":
             return self._options.get(name, default)
         if name == "transports":
-            off = self._settings.disabled_transports
-            return [theirs for theirs, ours in _TRANSPORTS.items() if any(name not in off for name in ours)]
+            off, legacy = self._settings.disabled_transports, self._settings.legacy_transports
+            return [
+                theirs
+                for theirs, ours in _TRANSPORTS.items()
+                if (theirs in legacy or theirs not in LEGACY_TRANSPORT_NAMES) and not (ours and ours[0] in off)
+            ]
         return read_one(self._settings, _OPTIONS.get(name, name), _OPTION_NAMES)
 
     def enable(self, name: str) -> Server:
@@ -285,13 +306,17 @@ class Server:
 
     # -- mounting and stopping
 
-    def routes(self, *, sockjs: str | None = "/polysock", plain: str | None = "/plain") -> list[Any]:
+    def routes(
+        self, *, sockjs: str | None = "/polysock", plain: str | None = "/plain", socketio: str | None = "/socket.io"
+    ) -> list[Any]:
         """URL specs for a ``tornado.web.Application``; each prefix an argument, None for none of that kind."""
         specs: list[Any] = []
         if sockjs is not None:
             specs += self.route(sockjs)
         if plain is not None:
             specs += self.route_plain(plain)
+        if socketio is not None:
+            specs += self.route_socketio(socketio)
         return specs
 
     def route(self, prefix: str) -> list[Any]:
@@ -306,20 +331,68 @@ class Server:
         self._endpoints.append(endpoint)
         return endpoint.urls
 
+    def route_socketio(self, prefix: str) -> list[Any]:
+        """URL specs for one more mount for Socket.IO's own clients, 0.9 to 4.x, at the path *prefix*.
+
+        With the setting ``client_files`` their browser files are served under it.
+        """
+        endpoint = SocketIOEndpoint(prefix, self._settings, self._peer, self.clock)
+        self._endpoints.append(endpoint)
+        return socketio_client_routes(endpoint.prefix, self._settings.client_files) + endpoint.urls
+
+    async def serve_flash_policy(
+        self,
+        port: int = FLASH_POLICY_PORT,
+        address: str = "",
+        *,
+        domains: Iterable[str] | None = None,
+        ports: Iterable[int] | Literal["*"] = "*",
+    ) -> FlashPolicyServer:
+        """Tell the Flash player, which asks at *port* of *address* (all where empty), that it may open sockets here.
+
+        *domains*: the hosts that Flash files come from, which is this server's own name where socket.io-client 0.9
+        loads them; needed unless ``origins`` is ``"*"``, since ``origins`` names pages.  *ports*: those that are served
+        here.  What is returned has ``port`` and ``close()``; closing this Server closes it too.
+
+        Raises SettingError, and OSError where the port cannot be had.
+        """
+        if domains is None:
+            if not origin_policy(self._settings, "the Flash policy").any:
+                raise SettingError(
+                    "serve_flash_policy needs domains=[...] unless origins is '*': the hosts that Flash files are "
+                    "loaded from, as a rule this server's own name as browsers know it"
+                )
+            domains = ["*"]
+        try:
+            policy = FlashPolicyServer(ports, domains, limits=self.limits, clock=self.clock)
+        except ValueError as error:
+            raise SettingError(f"serve_flash_policy: {error}") from error
+        self._flash_policies.append(policy)
+        try:
+            await policy.start(port, address)
+        except BaseException:
+            self._flash_policies.remove(policy)
+            raise
+        return policy
+
     def _plain_peer(self, info: ConnectionInfo, session_id: str) -> Peer:
         return plain_peer(self, info)
 
     def _peer(self, info: ConnectionInfo, session_id: str) -> Peer:
-        # A raw WebSocket carries binary as it is; SockJS is text.
-        return Peer(self, info, BINARY if info.transport == "rawwebsocket" else TEXT_ONLY)
+        # A raw WebSocket carries binary as it is; SockJS, and a WebSocket older than the RFC, are text.
+        is_text = info.text_only and info.dialect == "plain"
+        return Peer(self, info, TEXT_ONLY if is_text else _CODECS[info.dialect])
 
     def close(self, code: int = GOING_AWAY.code, reason: str = GOING_AWAY.text) -> None:
         """Close every client's connection, for instance when the process stops."""
         closing = GOING_AWAY if (code, reason) == (GOING_AWAY.code, GOING_AWAY.text) else CloseReason(code, reason)
         self.closing = closing
         for endpoint in self._endpoints:
-            endpoint.gateway.store.close_all(closing)
+            for gateway in endpoint.gateways:
+                gateway.store.close_all(closing)
         self.feeds.close()
+        for policy in self._flash_policies:
+            policy.close()
         for namespace in list(self.namespaces.values()):
             for socket in namespace.clients():
                 socket.receiver.close(closing)  # whatever is mounted elsewhere, and clients in memory
@@ -355,12 +428,15 @@ def _positive(name: str, value: Any) -> Any:
     return value
 
 
-def _disabled(transports: Any) -> list[str]:
-    """What Socket.IO's list of transports switches off."""
+def _only_transports(transports: Any) -> dict[str, list[str]]:
+    """The settings that Socket.IO's list of transports stands for."""
     if isinstance(transports, str) or not isinstance(transports, Iterable):
         raise SettingError(f"transports must be a list, not {transports!r}")
     unknown = [name for name in transports if name not in _TRANSPORTS]
     if unknown:
         raise SettingError(f"transports: there is no {unknown[0]!r}; there are {', '.join(_TRANSPORTS)}")
     wanted = {ours for name in transports for ours in _TRANSPORTS[name]}
-    return [name for name in TRANSPORT_NAMES if name not in wanted]
+    return {
+        "disabled_transports": [name for name in TRANSPORT_NAMES if name not in wanted],
+        "legacy_transports": [name for name in transports if name in LEGACY_TRANSPORT_NAMES],
+    }

@@ -5,6 +5,7 @@ Pure: a dict in, a frozen ``Settings`` out.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -18,10 +19,13 @@ from polysock_transports import DEFAULT_LIMITS, Limits, PolysockError
 from polysock_transports.origins import Origins
 from polysock_transports.permessage_deflate import DeflateOptions
 
-__all__ = ["TRANSPORT_NAMES", "SettingError", "Settings", "read_settings"]
+__all__ = ["LEGACY_TRANSPORT_NAMES", "TRANSPORT_NAMES", "SettingError", "Settings", "read_settings"]
 
 #: What ``disabled_transports`` may hold.
-TRANSPORT_NAMES = ("websocket", "xhr_streaming", "eventsource", "htmlfile", "xhr", "jsonp")
+TRANSPORT_NAMES = ("websocket", "xhr_streaming", "eventsource", "htmlfile", "xhr", "jsonp", "polling")
+#: What ``legacy_transports`` may hold (Socket.IO 0.9).
+LEGACY_TRANSPORT_NAMES = ("websocket", "flashsocket", "htmlfile", "xhr-multipart", "xhr-polling", "jsonp-polling")
+_COOKIE_NAME = re.compile(r"[A-Za-z0-9_.-]*\Z")
 
 #: sockjs-tornado's name -> the limit that it sets.
 _LIMIT_ALIASES = {
@@ -58,6 +62,12 @@ class Settings:
     """Address of the client script that the iframe page loads."""
     sockjs_file: str | Path | None = None
     """A local sockjs.min.js that this endpoint then serves itself; wins nothing over ``sockjs_url``: set one."""
+    client_files: Mapping[str, str | Path] | None = None
+    """Where Socket.IO's own browser clients lie, to be served under the Socket.IO mount: generation to folder."""
+    legacy_transports: tuple[str, ...] = ("websocket", "htmlfile", "xhr-polling", "jsonp-polling")
+    """What Socket.IO 0.9 clients are offered, best first; ``"flashsocket"`` and ``"xhr-multipart"`` are possible."""
+    sid_cookie: str = ""
+    """Name of a cookie that repeats an Engine.IO session's id, for load balancers that route by it."""
     jsessionid: bool = False
     """Set a JSESSIONID cookie, for load balancers that route by it."""
     verify_ip: bool = False
@@ -66,6 +76,10 @@ class Settings:
     """Addresses or networks whose X-Forwarded-For is believed."""
     compression: bool | DeflateOptions = False
     """Offer permessage-deflate on WebSockets."""
+    fast_lane: bool = True
+    """Take plain-TCP connections out of Tornado's streams once a request was let in: the same, for less CPU."""
+    draft76: bool = False
+    """Let in WebSockets of the drafts before RFC 6455: hixie-76 (Safari 5, Opera 11), hixie-75, hybi-07 and later."""
     base_handler: type[RequestHandler] | None = None
     """The application's own handler class: its ``prepare`` and ``get_current_user`` see the first request."""
 
@@ -75,6 +89,12 @@ class Settings:
             raise SettingError(
                 f"disabled_transports: there is no transport {unknown[0]!r}{_suggest(unknown[0], TRANSPORT_NAMES)}"
             )
+        for name in self.legacy_transports:
+            if name not in LEGACY_TRANSPORT_NAMES:
+                known = _suggest(name, LEGACY_TRANSPORT_NAMES)
+                raise SettingError(f"legacy_transports: there is no transport {name!r}{known}")
+        if not isinstance(self.sid_cookie, str) or not _COOKIE_NAME.match(self.sid_cookie):
+            raise SettingError("sid_cookie must be a cookie's name: letters, digits and _.-")
         if not callable(self.origins) and not isinstance(self.origins, Iterable):
             raise SettingError(f'origins must be a list, "*" or a function, not {type(self.origins).__name__}')
         if self.sockjs_url is not None and self.sockjs_file is not None:
@@ -85,6 +105,7 @@ class Settings:
             raise SettingError("base_handler must be a subclass of tornado.web.RequestHandler")
 
 
+_LISTS = frozenset(("disabled_transports", "legacy_transports", "trusted_proxies"))
 _NAMES = tuple(field.name for field in fields(Settings) if field.name != "limits")
 
 
@@ -114,7 +135,7 @@ def read_settings(user: Mapping[str, Any] | None, also: Iterable[str] = ()) -> S
                 raise SettingError(f"{old} is the old name of {limit}: set one of them")
             limits[limit] = value
         elif name in _NAMES:
-            chosen[name] = _several(name, value) if name in ("disabled_transports", "trusted_proxies") else value
+            chosen[name] = _several(name, value) if name in _LISTS else value
         else:
             known = (*_NAMES, *_LIMIT_ALIASES, *sorted(_LIMIT_NAMES), "limits", *_MEANINGLESS, "websocket_allow_origin")
             known += tuple(also)

@@ -123,8 +123,11 @@ class Broadcast:
 class Socket(EventHandlers):
     """One client in one namespace."""
 
-    def __init__(self, peer: Peer, namespace: Namespace, socket_id: str, handshake: Handshake) -> None:
+    def __init__(
+        self, peer: Peer, namespace: Namespace, socket_id: str, handshake: Handshake, codec: PacketCodec
+    ) -> None:
         super().__init__()
+        self.codec = codec
         self.id = socket_id
         self.namespace = namespace
         self.handshake = handshake
@@ -140,10 +143,6 @@ class Socket(EventHandlers):
         return f"<Socket {self.id} in {self.namespace.name} over {self.transport}>"
 
     # -- what the hub needs
-
-    @property
-    def codec(self) -> PacketCodec:
-        return self._peer.codec
 
     @property
     def receiver(self) -> Session:
@@ -255,8 +254,8 @@ class Socket(EventHandlers):
 
     @property
     def transport(self) -> str:
-        """Name of the transport the client came by."""
-        return self._peer.info.transport
+        """Name of the transport the client is on; between two polls, of the one it came by."""
+        return self._peer.session.transport_name or self._peer.info.transport
 
     @property
     def is_leaving(self) -> bool:

@@ -1,7 +1,11 @@
-"""A server for anybody's SockJS or WebSocket test suite: ``python tests/interop/server.py --port 8081``.
+"""A server for anybody's SockJS, WebSocket, Engine.IO or Socket.IO test suite.
 
-Prints ``listening on http://ADDRESS:PORT`` once it does; port 0 picks a free one.  The endpoints are those that the
-public SockJS suite asks for, with the origin rule that it demands (any, with credentials), and a few of our own.
+``python tests/interop/server.py --port 8081`` prints ``listening on http://ADDRESS:PORT`` once it does; port 0 picks a
+free one.  The endpoints are those that the public SockJS suite asks for, with the origin rule that it demands (any,
+with credentials), and a few of our own.
+
+With ``--socketio-port 3000`` it prints ``socket.io on http://ADDRESS:PORT`` on a second line, and serves there what the
+public suites of Engine.IO 3 and 4 and of Socket.IO 5 ask for, with the intervals that they set.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import argparse
 import asyncio
 import logging
 import signal
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from tornado.httpserver import HTTPServer
@@ -17,7 +22,7 @@ from tornado.ioloop import PeriodicCallback
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from polysock import Connection, SockJSRouter
+from polysock import Connection, EngineIORouter, Server, Socket, SockJSRouter
 
 MAX_AMPLIFY_POWER = 19
 TICK_MS = 1000
@@ -112,30 +117,77 @@ def routers() -> list[SockJSRouter]:
     ]
 
 
+# What the public suites of Engine.IO and Socket.IO set; they hold the server to it by milliseconds.
+SUITE_SETTINGS: dict[str, Any] = {
+    "origins": "*",
+    "allow_credentials": True,
+    "heartbeat_delay": 0.3,
+    "heartbeat_timeout_s": 0.2,
+    "session_check_interval": 0.005,
+    "max_message_bytes": 1_000_000,
+}
+SUITE_CONNECT_TIMEOUT_S = 1.0
+# Suites that listen for one message at a time lose the second of two that come in one piece.
+SUITE_PAUSE_S = 0.005
+
+
+async def echo_to(socket: Socket) -> None:
+    """The handlers of the public Socket.IO suite."""
+    await asyncio.sleep(SUITE_PAUSE_S)
+    auth = socket.handshake.auth
+    socket.emit("auth", {} if auth is None else auth)
+    socket.on("message", lambda *args: socket.emit("message-back", *args) and None)
+    socket.on("message-with-ack", lambda *args: args)
+
+
+def socketio_mounts() -> tuple[EngineIORouter, Server]:
+    io = Server(connect_timeout=SUITE_CONNECT_TIMEOUT_S, **SUITE_SETTINGS)
+    for name in ("/", "/custom"):
+        io.of(name).on("connection", echo_to)
+    return EngineIORouter(Echo, "/engine.io", SUITE_SETTINGS), io
+
+
+def serve(routes: Sequence[Any], address: str, port: int) -> tuple[HTTPServer, str]:
+    """A server of *routes*, and its URL."""
+    sockets = bind_sockets(port, address)
+    server = HTTPServer(Application(list(routes), log_function=lambda handler: None))
+    server.add_sockets(sockets)
+    return server, f"http://{address}:{sockets[0].getsockname()[1]}"
+
+
 async def main() -> None:
-    arguments = argparse.ArgumentParser(description="SockJS endpoints for interoperability tests.")
+    arguments = argparse.ArgumentParser(description="Endpoints for interoperability tests.")
     arguments.add_argument("--port", type=int, default=8081, help="0 picks a free one (default: 8081)")
+    arguments.add_argument("--socketio-port", type=int, help="serve Engine.IO and Socket.IO too, on this port")
     arguments.add_argument("--address", default="127.0.0.1")
     options = arguments.parse_args()
     # These endpoints are open on purpose; the warning of it is for others.
     logging.getLogger("polysock").setLevel(logging.ERROR)
     served = routers()
-    application = Application([spec for router in served for spec in router.urls], log_function=lambda handler: None)
-    sockets = bind_sockets(options.port, options.address)
-    server = HTTPServer(application)
-    server.add_sockets(sockets)
+    mounted: list[SockJSRouter | EngineIORouter | Server] = [*served]
+    server, url = serve([spec for router in served for spec in router.urls], options.address, options.port)
+    servers = [server]
+    print(f"listening on {url}", flush=True)
+    if options.socketio_port is not None:
+        engine, io = socketio_mounts()
+        mounted += engine, io
+        routes = [*engine.urls, *io.routes(sockjs=None, plain=None)]
+        server, url = serve(routes, options.address, options.socketio_port)
+        servers.append(server)
+        print(f"socket.io on {url}", flush=True)
     ticker = PeriodicCallback(Ticker.tick, TICK_MS)
     ticker.start()
-    print(f"listening on http://{options.address}:{sockets[0].getsockname()[1]}", flush=True)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
     ticker.stop()
-    server.stop()
-    for router in served:
-        router.close()
-    await server.close_all_connections()
+    for server in servers:
+        server.stop()
+    for mount in mounted:
+        mount.close()
+    for server in servers:
+        await server.close_all_connections()
 
 
 if __name__ == "__main__":

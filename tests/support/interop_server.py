@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SERVER = Path(__file__).resolve().parents[1] / "interop" / "server.py"
-ANNOUNCEMENT = "listening on "
+ANNOUNCEMENTS = ("listening on ", "socket.io on ")
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 
@@ -29,24 +29,36 @@ def _written(log: Path) -> str:
 @contextmanager
 def running_interop_server(log: Path) -> Iterator[str]:
     """Run the server on a free port; its URL is the value, its standard error goes to `log`."""
+    with running_interop_servers(log) as (url, _):
+        yield url
+
+
+@contextmanager
+def running_interop_servers(log: Path) -> Iterator[tuple[str, str]]:
+    """The same with the Engine.IO and Socket.IO endpoints, whose URL is the second of the two."""
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, str(SERVER), "--port", "0"], stdout=subprocess.PIPE, stderr=errors, text=True
+            [sys.executable, str(SERVER), "--port", "0", "--socketio-port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
         )
     output = process.stdout
     assert output
     # readline() has no time limit of its own: killing the process is what ends it.
     deadline = threading.Timer(START_SECONDS, process.kill)
     deadline.start()
-    line = output.readline().strip()
+    lines = [output.readline().strip() for _ in ANNOUNCEMENTS]
     deadline.cancel()
     # A full pipe would block the server, so something must go on reading it.
     drain = threading.Thread(target=output.read, daemon=True)
     drain.start()
     try:
-        if not line.startswith(ANNOUNCEMENT):
-            raise ServerFailed(f"the interop server said {line!r}, then:\n{_written(log)}")
-        yield line.removeprefix(ANNOUNCEMENT).rstrip("/")
+        for line, announcement in zip(lines, ANNOUNCEMENTS, strict=True):
+            if not line.startswith(announcement):
+                raise ServerFailed(f"the interop server said {line!r}, then:\n{_written(log)}")
+        url, socketio_url = (line.rpartition(" ")[2].rstrip("/") for line in lines)
+        yield url, socketio_url
         if process.poll() is not None:
             raise ServerFailed(f"the interop server left by itself ({process.returncode}):\n{_written(log)}")
     finally:

@@ -13,14 +13,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from tornado.iostream import IOStream
 from tornado.web import Application, HTTPError, RequestHandler, decode_signed_value, stream_request_body
 
 from .addresses import TrustedProxies
 from .clock import Clock, LoopClock
 from .dialects import Dialect
-from .dialects.plain import PLAIN
+from .dialects.plain import PLAIN, PLAIN_TEXT
 from .errors import (
     REFUSED,
     WRONG_ADDRESS,
@@ -30,22 +31,27 @@ from .errors import (
     StateError,
 )
 from .eventsource import EventSource
+from .hixie import HixieWebSocket, RawHixieWebSocket
+from .hixie76 import Handshake, read_handshake
 from .htmlfile import HtmlFile
+from .httplane import LANE_KINDS, HttpConnection, HttpLane, LaneRequest
 from .jsonp import JsonpPolling
 from .limits import DEFAULT_LIMITS, Limits
 from .origins import OriginPolicy
 from .pages import NEVER_CACHE, Answer, cache_forever
 from .permessage_deflate import DeflateOptions, negotiate
-from .pipes import ClosingExchange, Exchange, Headers, IOStreamPipe, KeepAliveExchange
-from .rfc6455 import check_handshake, handshake_response, offered_subprotocols
+from .pipes import ClosingExchange, Exchange, Headers, IOStreamPipe, KeepAliveExchange, Pipe
+from .rfc6455 import HYBI_VERSIONS, VERSION, check_handshake, handshake_response, offered_subprotocols
 from .session import Listener, Session, State
+from .socketpipe import SocketPipe
 from .store import SessionStore
-from .transport import HttpTransport
+from .takeover import can_take_over, find_server, take_over
+from .transport import HttpTransport, Transport
 from .websocket import RawWebSocket, WebSocket
 from .wire import ConnectionInfo, Refusal, Request, Route
 from .xhr import XhrPolling, XhrStreaming
 
-__all__ = ["Gateway", "GatewayHandler", "SessionListener"]
+__all__ = ["Gateway", "GatewayHandler", "SessionListener", "TornadoRequest"]
 
 log = logging.getLogger("polysock.gateway")
 
@@ -53,6 +59,7 @@ _HTTP_TRANSPORTS: dict[str, type[HttpTransport]] = {
     transport.name: transport for transport in (XhrPolling, XhrStreaming, EventSource, HtmlFile, JsonpPolling)
 }
 _WEBSOCKETS: dict[str, type[WebSocket]] = {"websocket": WebSocket, "rawwebsocket": RawWebSocket}
+_HIXIE: dict[str, type[HixieWebSocket]] = {"websocket": HixieWebSocket, "rawwebsocket": RawHixieWebSocket}
 # What scripts of another origin read; script elements and frames need no CORS.
 _CORS_ROUTES = frozenset(("xhr", "xhr_streaming", "xhr_send", "eventsource", "info", "poll", "emit", "leave", "events"))
 _FRAMED_ROUTES = frozenset(("htmlfile", "iframe"))
@@ -95,28 +102,62 @@ class Gateway:
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     disabled: frozenset[str] = frozenset()
     """Names of transports that are switched off."""
+    sid_cookie: str = ""
+    """Name of the cookie that tells load balancers an Engine.IO session's id; empty for none."""
     session_cookie: bool = False
     """Whether to set JSESSIONID, for load balancers that route by it."""
     verify_address: bool = False
     """Whether a session belongs to the address that opened it."""
     compression: DeflateOptions | None = None
+    fast_lane: bool = True
+    """Whether plain-TCP connections leave Tornado's streams once they are admitted (see ``socketpipe.py``)."""
+    draft76: bool = False
+    """Whether WebSockets of the drafts before RFC 6455 are let in: hixie-75, hixie-76, hybi-07 and later."""
     base_handler: type[RequestHandler] | None = None
     handler: type[GatewayHandler] | None = None
     """A request handler of this endpoint's own, in place of ``GatewayHandler``."""
     store: SessionStore = field(init=False)
+    lane: HttpLane = field(init=False)
+    _lane_handler: type | None = field(init=False, default=None)
     opened: dict[str, int] = field(init=False, default_factory=dict)
     """Transport name -> how many sessions it has opened."""
     _date: tuple[int, tuple[str, str]] = field(init=False, default=(0, ("Date", "")))
 
     def __post_init__(self) -> None:
         self.store = SessionStore(self.limits, self.clock)
+        limits = self.limits
+        self.lane = HttpLane(
+            self.clock,
+            body_timeout_s=limits.body_timeout_s,
+            read_bytes=limits.read_chunk_bytes,
+            high_bytes=limits.pipe_high_bytes,
+            write_timeout_s=limits.write_timeout_s,
+        )
 
-    def handler_class(self) -> type[GatewayHandler]:
+    def can_take_over(self, stream: IOStream) -> bool:
+        """Whether the connection of *stream* may leave it."""
+        return self.fast_lane and self.lane.is_open() and can_take_over(stream)
+
+    def lane_handler(self, connection: HttpConnection, request: Any) -> Any:
+        """The handler of a request on a connection that was taken over."""
+        made = self._lane_handler
+        if made is None:
+            made = self._lane_handler = type("LaneRequest", (self.handler or GatewayHandler, LaneRequest), {})
+        return made(connection, request)
+
+    def take_over(self, stream: IOStream) -> SocketPipe | None:
+        """A pipe on the connection of *stream*, which ends; None where the connection has to stay in its stream."""
+        if not self.can_take_over(stream):
+            return None
+        sock, rest = take_over(stream)
+        pipe = SocketPipe(self.lane, rest)
+        pipe.connect(sock)
+        return pipe
+
+    def handler_class(self) -> type[RequestHandler]:
         """The request handler of this endpoint; with ``base_handler`` also a subclass of that."""
-        handler = self.handler or GatewayHandler
-        if self.base_handler is None:
-            return handler
-        return type(f"Gateway{self.base_handler.__name__}", (handler, self.base_handler), {})
+        own = (self.base_handler,) if self.base_handler is not None else ()
+        return type("GatewayRequest", (self.handler or GatewayHandler, TornadoRequest, *own), {})
 
     def date_header(self) -> tuple[str, str]:
         """The Date header (RFC 9110 section 6.6.1), made once a second."""
@@ -136,16 +177,37 @@ class Gateway:
         return (policy, ("X-Frame-Options", "SAMEORIGIN")) if ancestors == "'self'" else (policy,)
 
 
-@stream_request_body
-class GatewayHandler(RequestHandler):
-    """One request.
+class GatewayHandler:
+    """One request: what becomes of it, whichever way it was read.
 
-    The body is taken as bytes whatever its content type says (clients send any), so Tornado's own form parsing is
-    kept out of it by streaming.
+    Mixed with a host that has read it: ``TornadoRequest``, or on a connection taken over ``LaneRequest``.
     """
 
     gateway: Gateway
     _gone = False  # the connection has closed
+    _is_complete = False  # the body has come, and nobody reads from the connection
+
+    if TYPE_CHECKING:  # the host's
+        request: Any
+        application: Application
+
+        def detach(self) -> IOStream:
+            """The connection, whose next bytes are not HTTP any more."""
+
+        def _make_exchange(self) -> Exchange:
+            """The answer, not begun yet; ``_done`` is told its status."""
+
+        def _bound_body(self) -> None:
+            """A body follows: give it ``body_timeout_s``."""
+
+        def _log_access(self, status: int) -> None:
+            """The answer is complete: a line for the access log."""
+
+        async def _ask_application(self) -> bool:
+            """Let the application's own handler look at the request once.
+
+            False where it has answered by itself, or the client did not wait.
+            """
 
     def initialize(self, gateway: Gateway) -> None:
         self.gateway = gateway
@@ -156,37 +218,68 @@ class GatewayHandler(RequestHandler):
         self._body_bytes = 0
         self._body_limit = 0
         self._user: Any = None
+        self._draft: Handshake | None = None  # of a WebSocket that is older than the RFC's frames
 
     # -- before the body
 
     def prepare(self) -> None:
+        self.choose()
+        self.admit()
+
+    @property
+    def route(self) -> Route | Refusal | None:
+        """Where the request goes, as ``choose`` found it."""
+        return self._route
+
+    def choose(self) -> None:
+        """Find where the request goes; nothing else has happened to it then."""
         gateway, request = self.gateway, self.request
         found = gateway.mount.match(request.path)
         self._mount = found.group() if found else ""
         assert request.method is not None
-        route = gateway.dialect.route(
-            Request(request.method, request.path[len(self._mount) :], request.query), gateway.limits
+        upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
+        self._route = route = self._find_route(
+            Request(request.method, request.path[len(self._mount) :], request.query, upgrade)
         )
-        self._route = route
+        if isinstance(route, Route) and self._is_disabled(route):
+            self._route = None
+
+    def body_limit(self) -> int:
+        """How long the body may be, in bytes."""
+        assert isinstance(self._route, Route)
+        if self._route.kind != "send":
+            return _FORM_EXTRA_BYTES
+        limit, is_form = self._body_rule(self._route)
+        return limit * _FORM_GROWTH + _FORM_EXTRA_BYTES if is_form else limit
+
+    def admit(self) -> None:
+        """Judge the request by its head, before its body comes."""
+        gateway, request, route = self.gateway, self.request, self._route
         if not isinstance(route, Route):
             return
-        if self._is_disabled(route):
-            self._route = None
-        elif route.page not in _PAGES_FOR_ALL and not gateway.origins.judge(
+        if route.page not in _PAGES_FOR_ALL and not gateway.origins.judge(
             request.headers, request.protocol, request.host
         ):
             log.info("refused %s %s: origin not allowed", request.method, self._name())
-            self._route = Refusal(403, _ORIGIN_REFUSED)
+            self._route = self._origin_refusal(route)
         elif route.kind == "send":
-            limit = gateway.limits.max_payload_bytes
-            self._body_limit = limit * _FORM_GROWTH + _FORM_EXTRA_BYTES if "unwrap" in route.options else limit
+            self._body_limit = self.body_limit()
             length = request.headers.get("Content-Length", "")
-            # Anything but digits is Tornado's to refuse, a moment later.
             # A body that never ends would hold its connection for ever.
-            body: Any = request.connection
-            body.set_body_timeout(gateway.limits.body_timeout_s)
+            self._bound_body()
+            # Anything but digits is Tornado's to refuse, a moment later.
             if length.isdecimal() and int(length[:20]) > self._body_limit:
                 self._too_big()
+
+    def _find_route(self, request: Request) -> Route | Refusal | None:
+        return self.gateway.dialect.route(request, self.gateway.limits)
+
+    def _origin_refusal(self, route: Route) -> Refusal:
+        return Refusal(403, _ORIGIN_REFUSED)
+
+    def _body_rule(self, route: Route) -> tuple[int, bool]:
+        """The longest payload of a POST in bytes, and whether it comes as a field of a form."""
+        return self.gateway.limits.max_payload_bytes, "unwrap" in route.options
 
     def _is_disabled(self, route: Route) -> bool:
         disabled = self.gateway.disabled
@@ -214,16 +307,14 @@ class GatewayHandler(RequestHandler):
         elif self._body_limit:
             self._body.append(chunk)
 
+    def serve(self, body: bytes) -> Awaitable[None] | None:
+        """Answer an admitted request whose *body* is complete."""
+        self._body.append(body)
+        return self._serve()
+
     def _too_big(self) -> None:
         # Answering before the body is read makes Tornado close the connection: the rest is never read.
         self._answer(413, (_TEXT, NEVER_CACHE, *self._cors()), b"Payload too big.")
-
-    def check_xsrf_cookie(self) -> None:
-        """Tornado's form token has no place in these protocols; the origin rule does its work."""
-
-    def check_trusted_origin(self, origin: str) -> bool:
-        """Asked by Tornado's own cross-origin protection, before ``prepare``: leave the judging to the gateway."""
-        return True
 
     # -- the request is complete
 
@@ -231,6 +322,7 @@ class GatewayHandler(RequestHandler):
         # (A prefix may hold groups of its own, as in sockjs-tornado; they mean nothing here.)
         if self._exchange is not None:
             return None
+        self._is_complete = True
         route = self._route
         if route is None:
             self._answer(404, (_TEXT, NEVER_CACHE), b"Not found.\n")
@@ -251,49 +343,22 @@ class GatewayHandler(RequestHandler):
 
     get = head = post = put = patch = delete = options = _serve
 
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Errors as plain text; for a method that no transport has, with the ``Allow`` header it must have."""
-        if status_code == 405:
-            self.clear_header("Content-Type")
-            # Tornado refuses a method it does not know before the body is read, and then ends the connection.
-            self.set_header("Connection", "close")
-            if isinstance(self._known_route(), Refusal):
-                for name, value in self._known_route().headers:  # type: ignore[union-attr]
-                    self.set_header(name, value)
-            self.finish()
-            return
-        error = kwargs.get("exc_info", (None, None, None))[1]
-        text = error.reason if isinstance(error, HTTPError) and error.reason else self._reason
-        self.set_header("Content-Type", "text/plain; charset=UTF-8")
-        self.finish(f"{text}\n")
-
     def _known_route(self) -> Route | Refusal | None:
         found = self.gateway.mount.match(self.request.path)
         path = self.request.path[found.end() if found else 0 :]
-        return self.gateway.dialect.route(Request(self.request.method or "", path), self.gateway.limits)
+        return self._find_route(Request(self.request.method or "", path, self.request.query))
 
     # -- answers
 
     def _open_exchange(self) -> Exchange:
-        request = self.request
-        exchange: Exchange
-        stuck = self.gateway.limits.write_timeout_s
-        if request.version == "HTTP/1.1":
-            close = request.headers.get("Connection", "").lower() == "close"
-            connection: Any = request.connection
-            exchange = KeepAliveExchange(connection, self._done, close=close, write_timeout_s=stuck)
-        else:
-            exchange = ClosingExchange(self.detach(), self._done, write_timeout_s=stuck)
-        # What Tornado looks at to know that the answer is no longer its business.
-        self._finished = True
-        self._exchange = exchange
+        self._exchange = exchange = self._make_exchange()
         return exchange
 
     def _done(self, status: int) -> None:
-        self.set_status(status or 499)
-        self.application.log_request(self)
-        # As Tornado's own finish() does: its modules point back at this handler, a reference cycle for each request.
-        self.ui = None  # type: ignore[assignment]
+        self._log_access(status or 499)
+
+    def on_finish(self) -> None:
+        """The host is done with the request."""
 
     def on_connection_close(self) -> None:
         self._gone = True
@@ -301,11 +366,14 @@ class GatewayHandler(RequestHandler):
             self._exchange.lost()
 
     def _answer(self, status: int, headers: Headers, body: bytes = b"") -> None:
+        if self.request.method == "HEAD":
+            body = b""  # what followed the head would be read as the next answer (RFC 9110 section 9.3.2)
         self._open_exchange().respond(status, (self.gateway.date_header(), *headers), body)
 
     def _refuse(self, refusal: Refusal) -> None:
         text = refusal.text.encode()
-        content: Headers = (_TEXT,) if text else ()
+        has_type = not text or any(name == "Content-Type" for name, _ in refusal.headers)
+        content: Headers = () if has_type else (_TEXT,)
         self._answer(refusal.status, (*content, NEVER_CACHE, *refusal.headers), text)
 
     def _refused(self, refusal: Refused) -> None:
@@ -353,27 +421,17 @@ class GatewayHandler(RequestHandler):
             arguments=request.arguments,
             headers=request.headers,
             path=request.path,
-            origin=request.headers.get("Origin"),
+            origin=request.headers.get("Origin") or request.headers.get("Sec-WebSocket-Origin"),
             transport=route.transport,
+            text_only=self._draft is not None,
+            dialect=self._language(route),
             application=application,
             current_user=self._user,
             secure_cookie=_secure_cookies(application, cookies),
         )
 
-    async def _ask_application(self) -> bool:
-        """Let the application's own handler look at the request once.
-
-        False where it has answered by itself, or the client did not wait.
-        """
-        base = self.gateway.base_handler
-        assert base is not None
-        result = base.prepare(self)
-        if inspect.isawaitable(result):
-            await result
-        if self._finished or self._gone:
-            return False
-        self._user = self.current_user
-        return True
+    def _language(self, route: Route) -> str:
+        return PLAIN.name if route.transport == "rawwebsocket" else self.gateway.dialect.name
 
     def _new_session(self, route: Route) -> tuple[Session, SessionListener]:
         """A session that is not in the store yet.  Raises Refused where there is no room for it."""
@@ -387,10 +445,11 @@ class GatewayHandler(RequestHandler):
 
     def _make_session(self, route: Route, listener: SessionListener, address: str) -> Session:
         gateway = self.gateway
+        plain = PLAIN if self._draft is None else PLAIN_TEXT
         return Session(
             route.session_id,
             listener,
-            PLAIN if route.transport == "rawwebsocket" else gateway.dialect,
+            plain if route.transport == "rawwebsocket" else gateway.dialect,
             scheduler=gateway.store,
             clock=gateway.clock,
             limits=gateway.limits,
@@ -483,7 +542,7 @@ class GatewayHandler(RequestHandler):
     # -- WebSocket
 
     def _open_websocket(self, route: Route) -> Awaitable[None] | None:
-        refusal = check_handshake(self.request.method or "", self.request.headers)
+        refusal = self._check_handshake()
         if refusal is None and self.request.version != "HTTP/1.1":
             refusal = Refusal(400, "A WebSocket needs HTTP/1.1.")
         if refusal is not None:
@@ -491,56 +550,202 @@ class GatewayHandler(RequestHandler):
             return None
         if self.gateway.base_handler is not None:
             return self._websocket_asking(route)
-        self._websocket(route)
-        return None
+        return self._websocket(route)
+
+    def _check_handshake(self) -> Refusal | None:
+        """Why this request may not become a WebSocket; None where it may, by RFC 6455 or by an older draft."""
+        request, drafts = self.request, self.gateway.draft76
+        refusal = check_handshake(request.method or "", request.headers, HYBI_VERSIONS if drafts else (VERSION,))
+        if refusal is None or refusal.status != 426 or not drafts:
+            return refusal
+        found = read_handshake(request.headers, request.uri or "", secure=request.protocol == "https")
+        if isinstance(found, Handshake):
+            self._draft = found
+            return None
+        return found or refusal
 
     async def _websocket_asking(self, route: Route) -> None:
         if await self._ask_application():
-            self._websocket(route)
+            opening = self._websocket(route)
+            if opening is not None:
+                await opening
 
-    def _websocket(self, route: Route) -> None:
-        gateway, headers = self.gateway, self.request.headers
+    def _websocket(self, route: Route) -> Awaitable[None] | None:
+        limits = self.gateway.limits
         raw = route.transport == "rawwebsocket"
         subprotocol = None
         try:
             session, listener = self._new_session(route)
-            offered = offered_subprotocols(headers.get("Sec-WebSocket-Protocol")) if raw else []
+            offered = self._offered_subprotocols() if raw else []
             if offered:
                 subprotocol = listener.select_subprotocol(offered)
                 if subprotocol is not None and subprotocol not in offered:
                     raise StateError(f"select_subprotocol chose {subprotocol!r}, which the client did not offer")
         except Refused as error:
             self._refused(error)
-            return
+            return None
         try:
             self._open(session, route)
         except Refused as error:
             if raw:
                 session.discard()
                 self._refused(error)
-                return
+                return None
             # A SockJS client that is told so gives up; one whose handshake fails tries every other transport.
             session.refuse(CloseReason(REFUSED.code, error.text, may_return=False))
-        agreed = None
-        if gateway.compression is not None:
-            agreed = negotiate(headers.get("Sec-WebSocket-Extensions"), gateway.compression)
+        max_bytes = limits.max_message_bytes if raw else limits.max_payload_bytes
+        self._upgrade(session.attach, route.transport, max_message_bytes=max_bytes, subprotocol=subprotocol)
+        return None
+
+    def _offered_subprotocols(self) -> list[str]:
+        if self._draft is not None:
+            return list(self._draft.subprotocols)
+        return offered_subprotocols(self.request.headers.get("Sec-WebSocket-Protocol"))
+
+    def _upgrade(
+        self,
+        take: Callable[[Transport], Any],
+        transport_name: str,
+        *,
+        max_message_bytes: int,
+        subprotocol: str | None = None,
+    ) -> None:
+        """Answer 101, and hand the WebSocket that this request becomes to *take*."""
+        gateway, headers, draft = self.gateway, self.request.headers, self._draft
         limits = gateway.limits
-        answer = handshake_response(
-            headers["Sec-WebSocket-Key"], subprotocol, agreed[0] if agreed else None, (gateway.date_header(),)
-        )
-        pipe = IOStreamPipe(
-            self.detach(), read_chunk_bytes=limits.read_chunk_bytes, write_timeout_s=limits.write_timeout_s
-        )
+        agreed = None
+        if draft is not None:
+            answer = draft.response(subprotocol)
+        else:
+            if gateway.compression is not None:
+                agreed = negotiate(headers.get("Sec-WebSocket-Extensions"), gateway.compression)
+            answer = handshake_response(
+                headers["Sec-WebSocket-Key"], subprotocol, agreed[0] if agreed else None, (gateway.date_header(),)
+            )
+        stream = self.detach()
+        pipe: Pipe | None = None
+        if draft is None and agreed is None:
+            pipe = gateway.take_over(stream)
+        if pipe is None:
+            pipe = IOStreamPipe(
+                stream, read_chunk_bytes=limits.read_chunk_bytes, write_timeout_s=limits.write_timeout_s
+            )
         pipe.write(answer)
         self._done(101)
-        transport = _WEBSOCKETS[route.transport](
-            pipe,
-            limits,
-            max_message_bytes=limits.max_message_bytes if raw else limits.max_payload_bytes,
-            deflate=agreed[1] if agreed else None,
-        )
-        session.attach(transport)
+        transport: WebSocket
+        if draft is not None:
+            assert isinstance(pipe, IOStreamPipe)
+            pipe.watch(limits.heartbeat_delay_s, limits.heartbeat_timeout_s)
+            transport = _HIXIE[transport_name](
+                pipe, limits, max_message_bytes=max_message_bytes, handshake=draft, clock=gateway.clock
+            )
+        else:
+            transport = _WEBSOCKETS[transport_name](
+                pipe, limits, max_message_bytes=max_message_bytes, deflate=agreed[1] if agreed else None
+            )
+        take(transport)
         pipe.start()
+
+
+@stream_request_body
+class TornadoRequest(RequestHandler):
+    """A request that Tornado has read.
+
+    The body is taken as bytes whatever its content type says (clients send any), so Tornado's own form parsing is
+    kept out of it by streaming.
+    """
+
+    gateway: Gateway
+
+    if TYPE_CHECKING:  # of ``GatewayHandler``, which this is mixed with
+        _gone: bool
+        _is_complete: bool
+        _route: Route | Refusal | None
+        _user: Any
+
+        def _done(self, status: int) -> None: ...
+
+        def _known_route(self) -> Route | Refusal | None: ...
+
+    def check_xsrf_cookie(self) -> None:
+        """Tornado's form token has no place in these protocols; the origin rule does its work."""
+
+    def check_trusted_origin(self, origin: str) -> bool:
+        """Asked by Tornado's own cross-origin protection, before ``prepare``: leave the judging to the gateway."""
+        return True
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Errors as plain text; for a method that no transport has, with the ``Allow`` header it must have."""
+        if status_code == 405:
+            self.clear_header("Content-Type")
+            # Tornado refuses a method it does not know before the body is read, and then ends the connection.
+            self.set_header("Connection", "close")
+            if isinstance(self._known_route(), Refusal):
+                for name, value in self._known_route().headers:  # type: ignore[union-attr]
+                    self.set_header(name, value)
+            self.finish()
+            return
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        text = error.reason if isinstance(error, HTTPError) and error.reason else self._reason
+        self.set_header("Content-Type", "text/plain; charset=UTF-8")
+        self.finish(f"{text}\n")
+
+    def _bound_body(self) -> None:
+        connection: Any = self.request.connection
+        connection.set_body_timeout(self.gateway.limits.body_timeout_s)
+
+    def _make_exchange(self) -> Exchange:
+        request = self.request
+        exchange: Exchange
+        stuck = self.gateway.limits.write_timeout_s
+        if request.version == "HTTP/1.1":
+            close = request.headers.get("Connection", "").lower() == "close"
+            if self._is_complete and not close and isinstance(self._route, Route) and self._route.kind in LANE_KINDS:
+                taken = self._leave_stream()
+                if taken is not None:
+                    return taken
+            connection: Any = request.connection
+            exchange = KeepAliveExchange(connection, self._done, close=close, write_timeout_s=stuck)
+        else:
+            exchange = ClosingExchange(self.detach(), self._done, write_timeout_s=stuck)
+        # What Tornado looks at to know that the answer is no longer its business.
+        self._finished = True
+        return exchange
+
+    def _leave_stream(self) -> Exchange | None:
+        """The answer on a connection of our own; None where this one has to stay with Tornado."""
+        request, gateway = self.request, self.gateway
+        http: Any = request.connection
+        server = find_server(request.server_connection) if gateway.can_take_over(http.stream) else None
+        if server is None:
+            return None
+        context = http.context
+        self._finished = True
+        sock, rest = take_over(self.detach())
+        connection = HttpConnection(gateway.lane, gateway, self.application, server, context, request.host)
+        connection.connect(sock, rest)
+        return connection.begin(self._done)
+
+    def _log_access(self, status: int) -> None:
+        self.set_status(status)
+        self.application.log_request(self)
+        # As Tornado's own finish() does: its modules point back at this handler, a reference cycle for each request.
+        self.ui = None  # type: ignore[assignment]
+
+    async def _ask_application(self) -> bool:
+        """Let the application's own handler look at the request once.
+
+        False where it has answered by itself, or the client did not wait.
+        """
+        base = self.gateway.base_handler
+        assert base is not None
+        result = base.prepare(self)
+        if inspect.isawaitable(result):
+            await result
+        if self._finished or self._gone:
+            return False
+        self._user = self.current_user
+        return True
 
 
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")

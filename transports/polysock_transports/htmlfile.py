@@ -1,4 +1,7 @@
-"""Forever-iframe: script elements in a page that never ends.  Streaming for IE 6 to 9 and whatever has only frames."""
+"""Forever-iframe: script elements in a page that never ends.  Streaming for IE 6 to 9 and whatever has only frames.
+
+``HtmlFile`` is SockJS's page, ``LegacyHtmlFile`` that of Socket.IO 0.9.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from .javascript import javascript_string
 from .transport import HttpTransport, callback_option
 from .wire import Frame
 
-__all__ = ["HtmlFile", "htmlfile_shape"]
+__all__ = ["HtmlFile", "LegacyHtmlFile", "htmlfile_shape", "legacy_htmlfile_shape"]
 
 _HEAD = """<!doctype html>
 <html><head>
@@ -26,11 +29,31 @@ _HEAD = """<!doctype html>
 # Browsers of that time start to run scripts only after about 1 KiB of page.
 _PADDED_CHARS = 1024
 
+# Socket.IO 0.9 lets the client's own page do the work, and pads less: Internet Explorer waits for 256 characters.
+_LEGACY_HEAD = b"<html><body><script>var _ = function (msg) { parent.s._(msg, document); };</script>"
+_LEGACY_PADDED_CHARS = 256
+
+
+def _script_string(frame: Frame) -> str:
+    return javascript_string(frame if isinstance(frame, str) else frame.decode("latin-1"))
+
 
 def htmlfile_shape(frame: Frame) -> bytes:
     """A script element that hands the frame, as a JavaScript string, to the page around."""
-    text = frame if isinstance(frame, str) else frame.decode("latin-1")
-    return b"<script>\np(" + javascript_string(text).encode("ascii") + b");\n</script>\r\n"
+    return b"<script>\np(" + _script_string(frame).encode("ascii") + b");\n</script>\r\n"
+
+
+def legacy_htmlfile_shape(frame: Frame) -> bytes:
+    """The same for the page of ``LegacyHtmlFile``.
+
+    The reference server (0.9.19) escapes the slash alone, which keeps ``</script>`` from ending the element.  We also
+    escape ``<``, ``>``, ``&`` and all non-ASCII, so bytes differ where a packet has one of these; the string that the
+    browser reads is the same.
+
+    Clients from 0.9.15 on take the slash's backslash off once more by themselves.  The string has none any more, so
+    what suffers is a backslash that stands before a slash in the packet: a packet should not contain these two.
+    """
+    return b"<script>_(" + _script_string(frame).replace("/", "\\/").encode("ascii") + b");</script>"
 
 
 class HtmlFile(HttpTransport):
@@ -43,3 +66,16 @@ class HtmlFile(HttpTransport):
         # The name is checked to be letters, digits and "-_.", so it can stand in a script as it is.
         head = _HEAD.format(callback=callback_option(options, self._limits))
         self.prelude = head.ljust(_PADDED_CHARS).encode("ascii") + b"\r\n\r\n"
+
+
+class LegacyHtmlFile(HttpTransport):
+    """The page that socket.io-client 0.7 to 0.9 loads into an ``htmlfile`` object, where ``parent.s`` is its transport.
+
+    Bytes as the reference server (0.9.19) sends them, but for more escapes: see ``legacy_htmlfile_shape``.
+    """
+
+    name = "htmlfile"
+    content_type = "text/html; charset=UTF-8"
+    prelude = _LEGACY_HEAD.ljust(_LEGACY_PADDED_CHARS)
+    shape = staticmethod(legacy_htmlfile_shape)
+    extra_headers = HtmlFile.extra_headers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from http.client import responses
 
-__all__ = ["LAST_CHUNK", "chunk", "response_head"]
+__all__ = ["LAST_CHUNK", "HeadCache", "chunk", "response_head"]
 
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -23,3 +23,37 @@ def response_head(status: int, headers: Sequence[tuple[str, str]]) -> bytes:
 def chunk(data: bytes) -> bytes:
     """One chunk of a chunked body (RFC 9112 section 7.1); *data* must not be empty, that would be the last one."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+_MAX_HEADS = 256
+
+
+class HeadCache:
+    """Heads of answers, most of which differ in nothing but their length.
+
+    The Date header makes each of them good for a second; the cache forgets all when it is full.
+    """
+
+    __slots__ = ("_heads",)
+
+    def __init__(self) -> None:
+        self._heads: dict[tuple[int, Sequence[tuple[str, str]]], bytes] = {}
+
+    def whole(self, status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> bytes:
+        """A complete answer.  *headers* without Content-Length."""
+        head = self._open(status, headers)
+        # RFC 9110 section 8.6: no Content-Length on a 204; a 304 need not have one.
+        return head + (b"\r\n" if status in (204, 304) else b"Content-Length: %d\r\n\r\n" % len(body)) + body
+
+    def chunked(self, status: int, headers: tuple[tuple[str, str], ...]) -> bytes:
+        """The head of an answer whose body follows in chunks."""
+        return self._open(status, headers) + b"Transfer-Encoding: chunked\r\n\r\n"
+
+    def _open(self, status: int, headers: tuple[tuple[str, str], ...]) -> bytes:
+        key = (status, headers)
+        found = self._heads.get(key)
+        if found is None:
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            found = self._heads[key] = response_head(status, headers)[:-2]
+        return found

@@ -22,6 +22,8 @@ class Limits:
     """Longest body of one POST, and longest framed WebSocket text; 413 or 1009 beyond."""
     max_payload_messages: int = 1_000
     """Messages in one payload (a SockJS array); 413 or 1009 beyond."""
+    max_payload_packets: int = 10_000
+    """Packets in one POST of a Socket.IO client, which cannot be told the limit; 413 beyond."""
     max_message_fragments: int = 10_000
     """Frames that one WebSocket message may be split into; 1009 beyond (many tiny ones cost time, not bytes)."""
     max_inbox_messages: int = 1_000
@@ -46,6 +48,8 @@ class Limits:
     """Sessions of one endpoint, WebSockets included; one more is answered 503."""
     max_sessions_per_address: int = 10_000
     """Sessions of one client address; one more is answered 429."""
+    max_flash_policy_connections: int = 100
+    """Connections to one Flash policy port; one more is closed at once."""
 
     # -- time
     heartbeat_delay_s: float = 25.0
@@ -62,6 +66,18 @@ class Limits:
     """How long a connection may take nothing of what was written to it; then it is cut (by the kernel: Linux only)."""
     sweep_interval_s: float = 0.1
     """How coarse deadlines are: at most this much later than due."""
+
+    # -- Socket.IO clients
+    upgrade_timeout_s: float = 10.0
+    """How long a WebSocket may take to replace polling (Engine.IO); then it is closed, and polling goes on."""
+    upgrade_noop_s: float = 0.1
+    """While a WebSocket is about to replace polling, a poll that comes is answered after this time."""
+    legacy_handshake_timeout_s: float = 30.0
+    """How long a Socket.IO 0.9 handshake is remembered that no transport follows."""
+    legacy_poll_s: float = 20.0
+    """How long a poll of Socket.IO 0.9 waits; shorter than the heartbeat delay and timeout together."""
+    flash_policy_timeout_s: float = 5.0
+    """How long a connection to a Flash policy port may take to ask, and to take the answer; then it is cut."""
 
     # -- plain clients
     plain_poll_timeout_s: float = 60.0

@@ -12,6 +12,7 @@ from asyncio import Future
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from math import ceil
 from typing import Any, Protocol
 
 from tornado.http1connection import HTTP1Connection
@@ -22,6 +23,9 @@ from .http1 import LAST_CHUNK, chunk, response_head
 __all__ = ["ClosingExchange", "Exchange", "Headers", "IOStreamPipe", "KeepAliveExchange", "Pipe"]
 
 Headers = Sequence[tuple[str, str]]
+
+# How often TCP asks before it gives up.
+_KEEPALIVE_PROBES = 4
 
 
 class PipeOwner(Protocol):
@@ -143,6 +147,24 @@ class IOStreamPipe(Pipe):
         stream.set_nodelay(True)  # small frames must not wait for the acknowledgement of the one before
         stream.set_close_callback(self._lost)
 
+    def watch(self, idle_s: float, timeout_s: float) -> None:
+        """Have TCP ask a peer that is silent for *idle_s* whether it is there, and give up *timeout_s* later (Linux).
+
+        For wire languages in which we cannot ask ourselves: its loss would never be noticed.
+        """
+        values = {
+            (socket.SOL_SOCKET, "SO_KEEPALIVE"): 1,
+            (socket.IPPROTO_TCP, "TCP_KEEPIDLE"): ceil(idle_s),
+            (socket.IPPROTO_TCP, "TCP_KEEPINTVL"): ceil(timeout_s / _KEEPALIVE_PROBES),
+            # RFC 5482; in Linux it also takes the place of a count of unanswered probes.
+            (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT"): int((idle_s + timeout_s) * 1000),
+        }
+        with suppress(OSError):
+            for (level, name), value in values.items():
+                option = getattr(socket, name, None)
+                if option is not None and self._stream.socket is not None:
+                    self._stream.socket.setsockopt(level, option, value)
+
     @property
     def backlog(self) -> int:
         return self._out.backlog
@@ -232,18 +254,10 @@ class Exchange(ABC):
 
     owner: ExchangeOwner | None = None
 
-    def __init__(
-        self, stream: IOStream, on_done: Callable[[int], None], *, write_timeout_s: float | None = None
-    ) -> None:
-        """*on_done* gets the status when the answer is complete or the client gone."""
-        self._out = _Outflow(stream, write_timeout_s)
-        self._on_done: Callable[[int], None] | None = on_done
-        self._status = 0
-
     @property
+    @abstractmethod
     def backlog(self) -> int:
         """About how many bytes were written and not yet taken by the kernel."""
-        return self._out.backlog
 
     @abstractmethod
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
@@ -265,8 +279,27 @@ class Exchange(ABC):
     def abort(self) -> None:
         """Cut the connection.  The owner is not told."""
 
+    @abstractmethod
     def lost(self) -> None:
         """Told by whoever watches the connection: the client is gone."""
+
+
+class _StreamExchange(Exchange):
+    """On one of Tornado's streams."""
+
+    def __init__(
+        self, stream: IOStream, on_done: Callable[[int], None], *, write_timeout_s: float | None = None
+    ) -> None:
+        """*on_done* gets the status when the answer is complete or the client gone."""
+        self._out = _Outflow(stream, write_timeout_s)
+        self._on_done: Callable[[int], None] | None = on_done
+        self._status = 0
+
+    @property
+    def backlog(self) -> int:
+        return self._out.backlog
+
+    def lost(self) -> None:
         owner, self.owner = self.owner, None
         self._done()
         if owner is not None:
@@ -287,7 +320,7 @@ def _with_length(status: int, headers: Headers, body: bytes) -> Headers:
     return headers if status in (204, 304) else (*headers, ("Content-Length", str(len(body))))
 
 
-class KeepAliveExchange(Exchange):
+class KeepAliveExchange(_StreamExchange):
     """HTTP/1.1 on Tornado's own connection, which serves the next request afterwards.
 
     Head and chunks are written as bytes: Tornado's header objects and its output transforms (compression would break
@@ -342,7 +375,7 @@ class KeepAliveExchange(Exchange):
         self._done()
 
 
-class ClosingExchange(Exchange):
+class ClosingExchange(_StreamExchange):
     """HTTP/1.0, and every connection that ends with this answer: no chunks, the end of the body is the end of it."""
 
     def __init__(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from struct import Struct
@@ -27,6 +27,7 @@ from .errors import (
 from .wire import Refusal
 
 __all__ = [
+    "HYBI_VERSIONS",
     "MAX_CONTROL_BYTES",
     "MAX_REASON_BYTES",
     "MAX_SUBPROTOCOLS",
@@ -65,6 +66,9 @@ OP_PONG = 0xA
 
 #: The one version of the protocol that is spoken here (section 4.1).
 VERSION = "13"
+#: With those of the drafts hybi-07 to hybi-12 (Firefox 6 to 10, Chrome 14 and 15), whose handshake and frames are the
+#: same, but for the name of the header with the origin.
+HYBI_VERSIONS = (VERSION, "8", "7")
 #: Payload of a control frame (section 5.5), which is also the longest length that fits a two-byte frame head.
 MAX_CONTROL_BYTES = 125
 #: What remains of that for the reason of a close frame, after the code.
@@ -86,11 +90,11 @@ def accept_key(key: str) -> str:
     return b64encode(sha1(key.encode() + _GUID, usedforsecurity=False).digest()).decode("ascii")
 
 
-def check_handshake(method: str, headers: Mapping[str, str]) -> Refusal | None:
+def check_handshake(method: str, headers: Mapping[str, str], versions: Sequence[str] = (VERSION,)) -> Refusal | None:
     """None where the request may become a WebSocket, else the answer it gets (section 4.2.1).
 
     *headers* is looked up in the letter case of the RFC and should not care about it (as Tornado's does not); lines
-    of the same name are expected joined by commas.  The origin is not judged here.
+    of the same name are expected joined by commas.  *versions*: those that are spoken.  The origin is not judged here.
     """
     if method != "GET":
         return Refusal(405, headers=(("Allow", "GET"),))
@@ -100,8 +104,8 @@ def check_handshake(method: str, headers: Mapping[str, str]) -> Refusal | None:
     if "upgrade" not in (token.strip() for token in headers.get("Connection", "").lower().split(",")):
         return Refusal(400, '"Connection" must be "Upgrade".')
     # The version goes first: draft-76 clients have no key either, and 426 tells them what the matter is.
-    if headers.get("Sec-WebSocket-Version", "").strip() != VERSION:
-        return Refusal(426, headers=(("Sec-WebSocket-Version", VERSION),))
+    if headers.get("Sec-WebSocket-Version", "").strip() not in versions:
+        return Refusal(426, headers=(("Sec-WebSocket-Version", ", ".join(versions)),))
     if not _KEY.fullmatch(headers.get("Sec-WebSocket-Key", "")):
         return Refusal(400, "Missing/Invalid WebSocket headers")
     return None

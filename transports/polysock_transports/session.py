@@ -35,7 +35,7 @@ from .errors import (
 )
 from .limits import Limits
 from .prepared import PreparedMessage
-from .wire import Bye, Frame, Message
+from .wire import Bye, Frame, Message, Signal
 
 if TYPE_CHECKING:
     from .transport import Transport
@@ -128,6 +128,7 @@ class Session:
         "_hello_due",
         "_inbox",
         "_inbox_bytes",
+        "_is_opening",
         "_last_seen",
         "_last_sent",
         "_limits",
@@ -185,6 +186,7 @@ class Session:
         self._hello_due = True
         self._pinged = False
         self._close_told = False
+        self._is_opening = False
         self._refused = False
         now = clock.now()
         self._last_seen = self._last_sent = self._detached_at = now
@@ -205,8 +207,27 @@ class Session:
         return self._dialect
 
     @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    @property
     def is_open(self) -> bool:
         return self._state is State.OPEN
+
+    @property
+    def findable(self) -> bool:
+        """Whether later requests may name this session by its id."""
+        return self.resumable
+
+    @property
+    def opening(self) -> asyncio.Future[Any] | None:
+        """What ``open`` has begun and an ``async`` ``on_open`` has not finished; None where it has."""
+        return self._handler if self._is_opening else None
+
+    @property
+    def refusal(self) -> CloseReason | None:
+        """Why the listener turned the client away, where it did."""
+        return self.reason if self._refused else None
 
     @property
     def attached(self) -> bool:
@@ -244,6 +265,7 @@ class Session:
             self._move(State.OPEN)
             self._reschedule()
         if result is not None:
+            self._is_opening = True
             self._run(self._finish_open(result))
 
     def refuse(self, reason: CloseReason) -> None:
@@ -274,6 +296,8 @@ class Session:
             log.exception("on_open failed (session %s)", self.id)
             self._refused = True
             self._end(OPEN_FAILED, deliver=False)
+        finally:
+            self._is_opening = False
 
     # -- the receiving connection
 
@@ -284,8 +308,7 @@ class Session:
         """
         if self._state in (State.CONNECTING, State.CLOSED):
             raise StateError(f"attach() on a session that is {self._state.name}")
-        if self._transport is not None:
-            self.turn_away(transport, ALREADY_ATTACHED)
+        if self._transport is not None and not self._make_way(transport):
             return False
         transport.owner = self
         self._transport = transport
@@ -302,6 +325,11 @@ class Session:
                 transport.pause()
             self._reschedule()
         return True
+
+    def _make_way(self, transport: Transport) -> bool:
+        """*transport* comes while another one is attached: end one of the two; True where it is the attached one."""
+        self.turn_away(transport, ALREADY_ATTACHED)
+        return False
 
     def turn_away(self, transport: Transport, reason: CloseReason) -> None:
         """End *transport*, which this session does not want, with a goodbye of its own."""
@@ -445,9 +473,17 @@ class Session:
             if kind is Message:
                 self._accept(signal.data)  # type: ignore[union-attr]  # the line above says which it is
             elif kind is Bye:
-                self._end(CloseReason(signal.code, signal.text, may_return=False))  # type: ignore[union-attr]
+                self._peer_left(CloseReason(signal.code, signal.text, may_return=False))  # type: ignore[union-attr]
+            else:
+                self._signal(signal)
             if self._state is not State.OPEN:
                 return
+
+    def _signal(self, signal: Signal) -> None:
+        """Something of the wire language itself; SockJS has nothing of the kind."""
+
+    def _peer_left(self, reason: CloseReason) -> None:
+        self._end(reason)
 
     def _accept(self, data: str | bytes) -> None:
         size = len(data)
@@ -468,6 +504,15 @@ class Session:
             self._inbox_bytes += size
             if self._transport is not None and self._reading_paused:
                 self._transport.pause()
+
+    def handle(self, job: Any) -> None:
+        """Have ``on_message`` called with *job*, the listener's own, in turn with what the client sends."""
+        if self._state > State.OPEN:
+            return
+        if self._handler is None and not self._inbox:
+            self._handle(job)
+        else:
+            self._inbox.append((job, 0))
 
     @property
     def _reading_paused(self) -> bool:
@@ -632,13 +677,7 @@ class Session:
             self._alarm_at = None
             self._listener.on_alarm()  # type: ignore[attr-defined]  # who sets an alarm has one
         if self._state is State.OPEN:
-            if self._transport is None:
-                if now - self._detached_at >= self._limits.disconnect_delay_s:
-                    self._end(SESSION_TIMEOUT)
-                    if self._handler is None:
-                        self._ends_at = now  # the client had its time
-            else:
-                self._check_connection(self._transport, now)
+            self._check_life(now)
         if self._state is State.CLOSING and now >= self._tell_by:
             self._tell_close()
         if self._state is State.CLOSING and now >= self._ends_at:
@@ -650,6 +689,32 @@ class Session:
             self._close_down()
         if self._state is not State.CLOSED:
             self._reschedule()
+
+    def _check_life(self, now: float) -> None:
+        """Do what an open session owes to its wire language at *now*: heartbeats, and the end of who shows no life."""
+        if self._transport is not None:
+            self._check_connection(self._transport, now)
+        elif now - self._detached_at >= self._limits.disconnect_delay_s:
+            self._timed_out(now)
+
+    def _timed_out(self, now: float) -> None:
+        """Nobody came back; and nobody is waited for any longer."""
+        self._end(SESSION_TIMEOUT)
+        if self._handler is None:
+            self._ends_at = now
+
+    def _next_life(self) -> float:
+        """When ``_check_life`` has something to do."""
+        transport, limits = self._transport, self._limits
+        if transport is None:
+            return self._detached_at + limits.disconnect_delay_s
+        if not transport.answers_ping:
+            seen = self._last_seen + self._recycle_after() if transport.may_recycle else math.inf
+        elif self._pinged:
+            seen = self._last_seen + limits.heartbeat_delay_s + limits.heartbeat_timeout_s
+        else:
+            seen = self._last_seen + limits.heartbeat_delay_s
+        return min(seen, self._last_sent + limits.heartbeat_delay_s)
 
     def _check_connection(self, transport: Transport, now: float) -> None:
         limits = self._limits
@@ -672,7 +737,12 @@ class Session:
             self._last_sent = now
             if frame is not None and transport.ready:
                 transport.write((frame,))
-        if not transport.answers_ping and silent >= self._recycle_after() and self._transport is transport:
+        if (
+            transport.may_recycle
+            and not transport.answers_ping
+            and silent >= self._recycle_after()
+            and self._transport is transport
+        ):
             # This client can answer nothing on this connection.  Ending the response makes it come back, which
             # shows that it lives; who does not come back is gone within the disconnect delay.
             transport.finish(None)
@@ -683,20 +753,9 @@ class Session:
         return max(limits.heartbeat_delay_s, whole - limits.disconnect_delay_s)
 
     def _next_deadline(self) -> float:
-        limits = self._limits
         if self._state is State.CLOSING:
             return self._ends_at if self._close_told else min(self._ends_at, self._tell_by)
-        transport = self._transport
-        if transport is None:
-            due = self._detached_at + limits.disconnect_delay_s
-        else:
-            if not transport.answers_ping:
-                seen = self._last_seen + self._recycle_after()
-            elif self._pinged:
-                seen = self._last_seen + limits.heartbeat_delay_s + limits.heartbeat_timeout_s
-            else:
-                seen = self._last_seen + limits.heartbeat_delay_s
-            due = min(seen, self._last_sent + limits.heartbeat_delay_s)
+        due = self._next_life()
         return due if self._alarm_at is None else min(due, self._alarm_at)
 
     def _reschedule(self) -> None:

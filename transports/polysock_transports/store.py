@@ -58,7 +58,7 @@ class SessionStore:
     def add(self, session: Session) -> None:
         """Take in a session; from now on its deadlines are kept."""
         self._all.add(session)
-        if session.resumable:
+        if session.findable:
             self._by_id[session.id] = session
         self._by_address[session.address] = self._by_address.get(session.address, 0) + 1
 

@@ -52,6 +52,8 @@ class Transport(ABC):
     name: ClassVar[str]
     #: Whether the peer answers ``ping`` on the same connection.
     answers_ping: ClassVar[bool] = False
+    #: Whether the client comes back when we end this connection, and shows by that that it lives.
+    may_recycle: ClassVar[bool] = True
     #: Wraps one frame; None where the bytes depend on the request and cannot be shared.
     shape: Shape | None = None
     #: Whether ``write`` may be called now.

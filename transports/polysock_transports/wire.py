@@ -21,6 +21,7 @@ __all__ = [
     "Request",
     "Route",
     "Signal",
+    "Speaks",
     "Upgrade",
 ]
 
@@ -60,6 +61,13 @@ class Upgrade:
 
 
 @dataclass(frozen=True, slots=True)
+class Speaks:
+    """The peer has shown which form of its language it speaks: from here on ``dialect`` is the one to read it by."""
+
+    dialect: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Bye:
     """The peer says goodbye, with the code and text it gave (1005 where it gave none)."""
 
@@ -68,19 +76,21 @@ class Bye:
 
 
 #: What ``Dialect.decode`` makes of bytes from the client.
-Signal = Message | Ping | Pong | Noop | Upgrade | Bye
+Signal = Message | Ping | Pong | Noop | Upgrade | Speaks | Bye
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a dialect may know of an HTTP request: enough to route it, and no way to answer it.
 
-    ``path`` is the raw (still percent-encoded) path after the mount's prefix, ``query`` the raw query string.
+    ``path`` is the raw (still percent-encoded) path after the mount's prefix, ``query`` the raw query string,
+    ``upgrade`` whether it asks for a WebSocket.
     """
 
     method: str
     path: str
     query: str = ""
+    upgrade: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +145,10 @@ class ConnectionInfo:
     """The page's origin as the browser gave it, ``"null"`` included; None where none was sent."""
     transport: str = ""
     """Name of the transport that opened the session."""
+    dialect: str = ""
+    """The language of the client: ``"sockjs"``, ``"engineio4"``, ``"engineio3"``, ``"socketio09"`` or ``"plain"``."""
+    text_only: bool = False
+    """A WebSocket that carries no binary messages (hixie-75, hixie-76)."""
     application: Any = None
     """The ``tornado.web.Application`` that the request came to."""
     current_user: Any = None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .rfc6455 import utf8
 from .transport import HttpTransport
 from .wire import Frame
 
-__all__ = ["XhrPolling", "XhrStreaming", "xhr_shape"]
+__all__ = ["EnginePolling", "LegacyPolling", "XhrPolling", "XhrStreaming", "bare_shape", "xhr_shape"]
 
 _SCRIPT = "application/javascript; charset=UTF-8"
 
@@ -28,3 +32,41 @@ class XhrStreaming(HttpTransport):
     # IE 8's XDomainRequest and WebKit of its time show nothing before about 2 KiB have come.
     prelude = b"h" * 2048 + b"\n"
     shape = staticmethod(xhr_shape)
+
+
+def bare_shape(frame: Frame) -> bytes:
+    """The frame and nothing else."""
+    return utf8(frame) if isinstance(frame, str) else frame
+
+
+class EnginePolling(HttpTransport):
+    """Engine.IO's: a payload of text, or where the client takes it of bytes, told by its content type."""
+
+    name = "polling"
+    content_type = "text/plain; charset=UTF-8"
+    one_shot = True
+    shape = staticmethod(bare_shape)
+
+    def configure(self, options: Mapping[str, Any]) -> None:
+        if options.get("binary_payload"):
+            # The content type goes with the frame, so bytes cannot be shared.
+            self.shape = None  # type: ignore[assignment]
+
+    def wrap(self, frame: Frame) -> bytes:
+        return bare_shape(frame)
+
+    def write(self, frames: Sequence[Frame]) -> None:
+        if isinstance(frames[0], bytes):
+            # Exactly this: clients of Engine.IO 3 compare it.
+            kind = ("Content-Type", "application/octet-stream")
+            self._headers = tuple(kind if name == "Content-Type" else (name, value) for name, value in self._headers)
+        super().write(frames)
+
+
+class LegacyPolling(HttpTransport):
+    """Socket.IO 0.9's: one packet, or several framed by the dialect."""
+
+    name = "xhr-polling"
+    content_type = "text/plain; charset=UTF-8"
+    one_shot = True
+    shape = staticmethod(bare_shape)

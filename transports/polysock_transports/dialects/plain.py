@@ -13,7 +13,7 @@ from ..errors import MESSAGE_TOO_BIG, CloseReason, ProtocolError
 from ..limits import Limits
 from ..wire import Frame, Message, Refusal, Request, Route, Signal
 
-__all__ = ["PLAIN", "Plain"]
+__all__ = ["PLAIN", "PLAIN_TEXT", "Plain", "PlainText"]
 
 
 class Plain:
@@ -58,4 +58,19 @@ class Plain:
         return (Message(body),)
 
 
+class PlainText(Plain):
+    """The same for a connection that has no binary messages; ``PLAIN_TEXT`` is its one instance."""
+
+    name = "plain_text"
+
+    def encode(self, message: object) -> str:
+        """As ``Plain.encode``, but bytes count as UTF-8 text."""
+        frame = super().encode(message)
+        try:
+            return frame if isinstance(frame, str) else frame.decode("utf-8")
+        except UnicodeDecodeError:
+            raise ValueError("this client takes text only, and these bytes are not UTF-8 text") from None
+
+
 PLAIN = Plain()
+PLAIN_TEXT = PlainText()

@@ -1,0 +1,195 @@
+"""SocketPipe: a pipe on an asyncio transport of its own, taken over from Tornado.  The cheap one of the two pipes.
+
+All reads go into one buffer that the pipes of an endpoint share (asyncio's ``BufferedProtocol``; a plain protocol maps
+and unmaps 256 KiB for each read), and all that is written to a connection in one turn of the loop leaves in one system
+call.  No future, no task and no closure for a write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+from typing import Any, cast
+
+from .pipes import Pipe
+
+__all__ = ["Lane", "SocketPipe"]
+
+
+class Lane:
+    """What the taken-over connections of one endpoint share."""
+
+    __slots__ = ("_waiting", "buffer", "high_bytes", "write_timeout_s")
+
+    def __init__(self, *, read_bytes: int, high_bytes: int, write_timeout_s: float) -> None:
+        """*read_bytes*: how much is read at a time; *high_bytes*: the backlog from which a peer is slow."""
+        # Every read is handled before the next one begins: an endpoint lives in one event loop.
+        self.buffer = memoryview(bytearray(read_bytes))
+        self.high_bytes = high_bytes
+        self.write_timeout_s = write_timeout_s
+        self._waiting: list[Outflow] = []
+
+    def send_soon(self, outflow: Outflow) -> None:
+        """Have *outflow* sent at the end of this turn of the loop."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._waiting.append(outflow)
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for outflow in waiting:
+            outflow.send()
+
+    @staticmethod
+    def is_open() -> bool:
+        """Whether this event loop can make a transport for a socket at once."""
+        return hasattr(asyncio.get_running_loop(), "_make_socket_transport")
+
+    @staticmethod
+    def transport(sock: socket.socket, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
+        """An asyncio transport for *sock*."""
+        # What ``loop.connect_accepted_socket`` does, without the task and the turn of the loop that it takes.
+        loop: Any = asyncio.get_running_loop()
+        return cast(asyncio.Transport, loop._make_socket_transport(sock, protocol))
+
+
+class Outflow(asyncio.BufferedProtocol):
+    """The writing half of a taken-over connection, and the plumbing of its asyncio transport."""
+
+    __slots__ = ("_bounded", "_lane", "_over", "_pending", "_transport", "backlog")
+
+    _transport: asyncio.Transport
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._pending: list[bytes] = []
+        self._over = False
+        self._bounded = False
+        self.backlog = 0
+        """Bytes written and not yet taken by the kernel."""
+
+    def connect(self, sock: socket.socket) -> None:
+        """Go on over *sock*."""
+        self._transport = transport = self._lane.transport(sock, self)
+        transport.set_write_buffer_limits(self._lane.high_bytes)
+
+    # -- writing
+
+    def write(self, data: bytes) -> None:
+        pending = self._pending
+        if not pending:
+            self._lane.send_soon(self)
+        pending.append(data)
+        self.backlog += len(data)
+        if self.backlog > self._lane.high_bytes:
+            self._over = True
+
+    def send(self) -> None:
+        """Send what was written in this turn of the loop."""
+        pending = self._pending
+        if not pending:
+            return
+        data = pending[0] if len(pending) == 1 else b"".join(pending)
+        pending.clear()
+        transport = self._transport
+        transport.write(data)
+        self.backlog = stuck = transport.get_write_buffer_size()
+        if stuck:
+            if not self._bounded:
+                self._bound()
+        elif self._over:
+            self._over = False
+            self.drained()
+
+    def _bound(self) -> None:
+        """Have the kernel give up where the peer takes nothing for so long (RFC 5482; Linux)."""
+        self._bounded = True
+        option = getattr(socket, "TCP_USER_TIMEOUT", None)
+        if option is not None:
+            with suppress(OSError):
+                sock = self._transport.get_extra_info("socket")
+                sock.setsockopt(socket.IPPROTO_TCP, option, int(self._lane.write_timeout_s * 1000))
+
+    def drained(self) -> None:
+        """Nothing much waits any more."""
+
+    # -- told by asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The transport is known already."""
+
+    def get_buffer(self, sizehint: int) -> Any:
+        return self._lane.buffer
+
+    def resume_writing(self) -> None:
+        self.backlog = self._transport.get_write_buffer_size()
+        if self._over:
+            self._over = False
+            self.drained()
+
+    def pause_writing(self) -> None:
+        self._over = True
+
+
+class SocketPipe(Outflow, Pipe):
+    """A byte stream in both directions."""
+
+    __slots__ = ("_closing", "_ended", "_rest", "owner")
+
+    def __init__(self, lane: Lane, rest: bytes) -> None:
+        """*rest*: what was read of the connection before."""
+        super().__init__(lane)
+        self.owner = None
+        self._rest = rest
+        self._closing = False
+        self._ended = False  # our half of the connection is over
+
+    def start(self) -> None:
+        rest, self._rest = self._rest, b""
+        if rest and self.owner is not None:
+            self.owner.data_received(rest)
+
+    def write(self, data: bytes) -> None:
+        if not self._closing:
+            super().write(data)
+
+    def pause(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        if self._closing:
+            return
+        self.send()
+        self._closing = True
+        # Closing a socket that holds unread data resets the connection, and the peer may never see our last frame.
+        # So: end our half, then throw away what still comes until the peer ends its own.
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        self.owner = None
+        self._closing = True
+        self._transport.abort()
+
+    def drained(self) -> None:
+        if self.owner is not None and not self._closing:
+            self.owner.pipe_drained()
+
+    # -- told by asyncio
+
+    def buffer_updated(self, count: int) -> None:
+        if self.owner is not None and not self._closing:
+            self.owner.data_received(bytes(self._lane.buffer[:count]))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._closing = True
+        owner, self.owner = self.owner, None
+        if owner is not None:
+            owner.pipe_lost()
