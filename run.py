@@ -1,6 +1,7 @@
 """The demo site: ``python run.py --port=8080``, then look at http://127.0.0.1:8080/ in any browser.
 
-Serves ``static/``, one SockJS echo at ``/echo`` for the transport lab, and one ``polysock.Server`` for the chat.
+Serves ``static/``, one SockJS echo at ``/echo`` for the transport lab, and one ``polysock.Server`` for the chat, where
+polysock.js, Socket.IO's own clients of every generation and bare WebSockets meet.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from tornado.options import define, options
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
 from polysock import Connection, Refused, Server, Socket, SockJSRouter
+from polysock.client_files import SOCKETIO_GENERATIONS
 
-STATIC = Path(__file__).resolve().parent / "static"
+ROOT = Path(__file__).resolve().parent
+STATIC, CLIENTS = ROOT / "static", ROOT / "tests" / "npm" / "node_modules"
 # Long enough for a closing handshake with everybody, short enough for somebody who waits at a prompt.
 STOP_S = 2
 # The chat's limits: what one message, one person, one room and all of them together may be.
@@ -33,11 +36,27 @@ NICK_CHARS, ROOM_CHARS, TEXT_CHARS = 20, 24, 500
 KEY_CHARS = range(8, 65)
 MAX_PEOPLE, MAX_PEOPLE_IN_ROOM, MAX_ROOMS, HISTORY_MESSAGES = 500, 100, 40, 20
 RATE_EVENTS, RATE_S = 12, 6.0
+#: The language of a connection -> what speaks it.  Of two generations that speak the same the page says which it is.
+SPEAKERS = {
+    "sockjs": ("polysock.js",),
+    "plain": ("no library",),
+    "engineio4": ("Socket.IO 4", "Socket.IO 3"),
+    "engineio3": ("Socket.IO 2", "Socket.IO 1"),
+    "socketio09": ("Socket.IO 0.9",),
+}
 
 define("port", default=8080, type=int, help="port to listen on; 0 picks a free one")
 define("address", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in")
 define("debug", default=False, type=bool, help="restart when a source file changes, log every request")
 define("xheaders", default=False, type=bool, help="believe X-Forwarded-For and X-Scheme of a proxy in front")
+define("client-files", default=str(CLIENTS), help="folder that holds socket.io-client-0.9, socket.io-client-1 ... 4")
+define("draft76", default=False, type=bool, help="take the WebSockets of Safari 5, Opera 11 and PhantomJS 1.x too")
+define(
+    "flash-policy-port",
+    default=0,
+    type=int,
+    help="offer Flash sockets to Socket.IO 0.9, with their policy there: 10843",
+)
 
 
 class Echo(Connection):
@@ -67,6 +86,7 @@ class Chat:
         socket.on("enter", lambda wish=None, *_: self.enter(socket, wish))
         socket.on("say", lambda text=None, *_: self.say(socket, text))
         socket.on("whisper", lambda to=None, text=None, *_: self.whisper(socket, to, text))
+        socket.on("moved", lambda *_: self.moved(socket))
         socket.on("leave", lambda *_: self.leave(socket))
 
     def slow_down(self, socket: Socket, event: str, args: list[Any]) -> None:
@@ -96,12 +116,18 @@ class Chat:
             holder.disconnect(close=True)
         self.rooms[room] = history  # also where the last one in it has just left
         self.people[folded(nick)] = socket
-        socket.data.update(nick=nick, room=room, key=key)
+        socket.data.update(nick=nick, room=room, key=key, client=speaker(socket, wish.get("client")))
         socket.join("#" + room)  # an id has no "#", so no room can be called like a person's id
         socket.to("#" + room).emit("joined", member(socket))
         self.tell_rooms()
         people = [member(each) for each in self.namespace.clients("#" + room)]
         return {**member(socket), "room": room, "people": people, "history": list(history), "rooms": self.room_list()}
+
+    def moved(self, socket: Socket) -> dict[str, Any]:
+        """The page has another transport now.  It only says that; which one it is, the connection tells."""
+        if "room" in socket.data:
+            self.namespace.to("#" + socket.data["room"]).emit("moved", member(socket))
+        return {"ok": True}
 
     def leave(self, socket: Socket) -> None:
         room, nick = socket.data.pop("room", None), socket.data.pop("nick", None)
@@ -143,8 +169,16 @@ class Chat:
         self.namespace.emit("rooms", self.room_list())
 
 
+def speaker(socket: Socket, told: Any) -> str:
+    possible = SPEAKERS.get(socket.handshake.info.dialect, ("",))
+    return told if told in possible else possible[0]
+
+
 def member(socket: Socket) -> dict[str, Any]:
-    return {"id": socket.id, "nick": socket.data["nick"], "transport": socket.transport}
+    transport = socket.transport
+    if transport == "polling" and "j" in socket.handshake.query:
+        transport = "jsonp"  # Engine.IO has one name for both
+    return {"id": socket.id, "nick": socket.data["nick"], "client": socket.data["client"], "transport": transport}
 
 
 def label(value: Any, what: str, limit: int) -> str:
@@ -177,9 +211,20 @@ class NotFound(RequestHandler):
         self.finish("There is nothing here. The demo is at /, its chat at /chat.html, its echo at /echo.\n")
 
 
-def make_application(*, debug: bool = False) -> tuple[Application, SockJSRouter, Server]:
+def socketio_clients(folder: Path) -> dict[str, Path]:
+    """Generation of Socket.IO -> the folder of its client, of those that *folder* has."""
+    folders = {generation: folder / f"socket.io-client-{generation}" for generation in SOCKETIO_GENERATIONS}
+    return {generation: path for generation, path in folders.items() if (path / "dist" / "socket.io.js").is_file()}
+
+
+def make_application(
+    *, debug: bool = False, client_files: Path = CLIENTS, draft76: bool = False, flash: bool = False
+) -> tuple[Application, SockJSRouter, Server]:
     """The demo's application, its echo endpoint and the hub of its chat."""
-    echo, io = SockJSRouter(Echo, "/echo"), Server()
+    echo = SockJSRouter(Echo, "/echo", {"draft76": draft76})
+    io = Server(client_files=socketio_clients(client_files), draft76=draft76)
+    if flash:
+        io.set("legacy_transports", ["websocket", "flashsocket", "htmlfile", "xhr-polling", "jsonp-polling"])
     Chat(io)
     application = Application(
         [
@@ -187,6 +232,8 @@ def make_application(*, debug: bool = False) -> tuple[Application, SockJSRouter,
             *io.routes(),
             (r"/static/(.*)", Page, {"path": str(STATIC)}),
             (r"/((?:chat|worlds)\.html|)", Page, {"path": str(STATIC), "default_filename": "index.html"}),
+            # One page for all; its script looks at the address.
+            (r"/chat-(?:0\.9|[1-4])\.html()", Page, {"path": str(STATIC / "chat.html")}),
         ],
         default_handler_class=NotFound,
         # One line for every poll would drown what matters.
@@ -205,11 +252,19 @@ async def serve() -> None:
             f"Cannot listen on {options.address}:{options.port}: {error.strerror}. "
             "Another program may have the port; try another one: make demo PORT=9000"
         )
-    application, echo, io = make_application(debug=options.debug)
+    application, echo, io = make_application(
+        debug=options.debug,
+        client_files=Path(options.client_files),
+        draft76=options.draft76,
+        flash=options.flash_policy_port > 0,
+    )
     server = HTTPServer(application, xheaders=options.xheaders)
     server.add_sockets(sockets)
     port = sockets[0].getsockname()[1]
     host = "127.0.0.1" if options.address in ("", "0.0.0.0", "::") else options.address
+    if options.flash_policy_port > 0:
+        # What Flash is loaded from: this server, by the names that it has on its own machine.
+        await io.serve_flash_policy(options.flash_policy_port, options.address, domains=[host, "localhost"])
     print(f"polysock demo: http://{f'[{host}]' if ':' in host else host}:{port}/   (Ctrl+C stops it)", flush=True)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -226,6 +281,8 @@ async def serve() -> None:
 
 def main() -> None:
     options.parse_command_line()
+    if options.client_files != str(CLIENTS) and not Path(options.client_files).is_dir():
+        sys.exit(f"--client-files: there is no folder {options.client_files}")
     asyncio.run(serve())
 
 

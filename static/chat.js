@@ -1,5 +1,5 @@
-/* The chat: rooms, names, private messages, over io('/chat') of polysock.js. What it shows of others it shows as text.
-   ECMAScript 3 throughout, for the same browsers as polysock.js.
+/* The chat: rooms, names, private messages, over the namespace /chat. Knows of the client only what chat-clients.js offers.
+   What it shows of others it shows as text. ECMAScript 3 throughout, for the same browsers as polysock.js.
 
    The address may say: nick and room (comes in at once), transport (one name, or several with commas, in the order to
    try), compact=1 (for a frame of another page), look=old, wire=1 (see wiretap.js). */
@@ -7,11 +7,12 @@
   var ANSWER_MS = 15000, LOG_LINES = 300, WIRE_LINES = 80, WIRE_CHARS = 160, END_PX = 40;
   var LOBBY = 'lobby', KEY_CHARS = 24, ADJECTIVES = ['Quiet', 'Sunny', 'Brave', 'Swift', 'Witty', 'Calm'];
   var ANIMALS = ['Otter', 'Heron', 'Badger', 'Lynx', 'Wren', 'Newt'];
-  /* What the server sees, and what polysock.js calls it. */
-  var NAMES = { xhr: 'xhr-polling', xhr_streaming: 'xhr-streaming', jsonp: 'jsonp-polling', rawwebsocket: 'plain websocket' };
+  /* What the server sees, and what the clients call it. */
+  var NAMES = { xhr: 'xhr-polling', xhr_streaming: 'xhr-streaming', jsonp: 'jsonp-polling', rawwebsocket: 'websocket' };
   var MEMORY = 'polysock-chat:';
 
-  var socket = null, me = null, people = [], lastNumber = 0, transports, wish = null, key, title = document.title;
+  var client = window.chatClient, line = null, hasMoved = false, me = null, people = [], lastNumber = 0, transports, wish = null, key;
+  var title = document.title;
   var unread = 0, away = false, atEnd = true, wireLines = 0, requests = 0, startedAt = new Date().getTime();
   var chat = window.polychat = { onevent: null };
 
@@ -59,6 +60,10 @@
     return NAMES.hasOwnProperty(name) ? NAMES[name] : name;
   }
 
+  function way(one) {
+    return (one.client ? one.client + ' \u00b7 ' : '') + transportName(one.transport);
+  }
+
   function isArray(value) {
     return Object.prototype.toString.call(value) === '[object Array]';
   }
@@ -93,30 +98,30 @@
     show('new-below', false);
   }
 
-  function line(className) {
+  function logLine(className) {
     var log = byId('log');
     atEnd = nearEnd();
     while (log.childNodes.length >= LOG_LINES) { log.removeChild(log.firstChild); }
     return add(log, 'div', 'line ' + className);
   }
 
-  function lineDone(isNews) {
+  function logLineDone(isNews) {
     if (atEnd) { toEnd(); } else if (isNews) { show('new-below', true); }
   }
 
   function notice(text, className) {
-    add(line(className || 'notice-line'), 'span', 'text', text);
-    lineDone(false);
+    add(logLine(className || 'notice-line'), 'span', 'text', text);
+    logLineDone(false);
   }
 
   function showMessage(said, isPrivate, isOld) {
-    var mine = me !== null && said.from === me.id, node = line((mine ? 'mine' : 'theirs') + (isPrivate ? ' private' : ''));
+    var mine = me !== null && said.from === me.id, node = logLine((mine ? 'mine' : 'theirs') + (isPrivate ? ' private' : ''));
     add(node, 'span', 'when', clock(said.at));
     node.appendChild(document.createTextNode(' '));
     add(node, 'span', 'who', said.nick + (isPrivate ? mine ? ' to ' + said.toNick + ', privately' : ', privately to you' : ''));
     node.appendChild(document.createTextNode(' '));
     add(node, 'span', 'text', said.text).setAttribute('dir', 'auto');
-    lineDone(!mine);
+    logLineDone(!mine);
     if (!mine && !isOld) { countUnread(); }
   }
 
@@ -153,7 +158,7 @@
         if (people[i].id === chosen) { to.selectedIndex = to.options.length - 1; }
       }
       item.appendChild(document.createTextNode(' '));
-      add(item, 'span', 'badge', transportName(people[i].transport));
+      add(item, 'span', 'badge', way(people[i]));
     }
     toChanged();
   }
@@ -193,6 +198,19 @@
     return function () { enter({ nick: me ? me.nick : byId('nick').value, room: room }); };
   }
 
+  /* Whoever is in a room changes the client and stays there, under the same name: the key is this tab's. */
+  function showClients() {
+    var links = byId('clients').getElementsByTagName('a'), i, page;
+    for (i = 0; i < links.length; i += 1) {
+      page = links[i].getAttribute('href').split('?')[0];
+      if (page.indexOf(client.page) >= 0) {
+        links[i].className = 'here';
+        links[i].setAttribute('aria-current', 'page');
+      }
+      links[i].href = page + (me ? '?room=' + encodeURIComponent(me.room) + '&nick=' + encodeURIComponent(me.nick) : '');
+    }
+  }
+
   function without(id) {
     var kept = [], i;
     for (i = 0; i < people.length; i += 1) {
@@ -205,11 +223,10 @@
 
   /* done(error, answer); the answer is null where it is none. */
   function ask(args, done) {
-    var asked = socket, timed = socket.timeout(ANSWER_MS);
-    args.push(function (error, answer) {
-      if (asked === socket) { done(error, answer && typeof answer === 'object' ? answer : null); }
+    var asked = line;
+    line.ask(args, ANSWER_MS, function (error, answer) {
+      if (done && asked === line) { done(error, answer && typeof answer === 'object' ? answer : null); }
     });
-    timed.emit.apply(timed, args);
   }
 
   function remember() {
@@ -219,13 +236,13 @@
 
   function enter(next) {
     setText(byId('enter-error'), '');
-    if (!socket.connected) {
+    if (!line.connected()) {
       wish = next;                      /* the connect event will do it */
       return;
     }
-    ask(['enter', { nick: next.nick, room: next.room, key: key }], function (error, answer) {
+    ask(['enter', { nick: next.nick, room: next.room, key: key, client: client.name }], function (error, answer) {
       if (error) {
-        if (socket.connected) { refused(reason(error)); }
+        if (line.connected()) { refused(reason(error)); }
         return;
       }
       if (!answer || answer.error || !isArray(answer.people)) { refused(answer && answer.error || 'The answer makes no sense.'); return; }
@@ -265,7 +282,9 @@
     }
     for (i = 0; i < fresh.length; i += 1) { heard(fresh[i], true); }
     notice((isNew ? 'You are in ' : 'You are back in ') + me.room + ' as ' + me.nick + ', over ' + transportName(me.transport) + '.');
+    if (hasMoved) { ask(['moved']); }
     remember();
+    showClients();
     if (wasOut && !parameter('compact')) { byId('text').focus(); }
     tellFrame('entered', me);
   }
@@ -289,9 +308,10 @@
   }
 
   function leave() {
-    if (socket.connected) { ask(['leave'], function () { return; }); }
+    if (line.connected()) { ask(['leave']); }
     wish = me = null;
     people = [];
+    showClients();
     document.title = title = 'polysock: chat';
     show('talk', false);
     show('door', true);
@@ -300,52 +320,68 @@
 
   /* ---- The connection --------------------------------------------------------------------------------- */
 
-  function connect() {
-    if (socket) {
-      socket.off();
-      socket.disconnect();
-    }
-    setState('running', 'connecting', 'Connecting\u2026');
-    /* What was forced here shall not be what other pages begin with. */
-    socket = window.io('/chat', { transports: transports, remember: !transports, forceNew: true });
-    socket.on('connecting', function (name) {
+  function connectedOver() {
+    setState('works', 'connected', 'Connected over ' + line.transport() + '.');
+  }
+
+  var handlers = {
+    connecting: function (name) {
       setState('running', 'connecting', 'Connecting' + (name ? ', first over ' + name : '') + '\u2026');
-    });
-    socket.on('connect', function () {
-      setState('works', 'connected', 'Connected over ' + socket.io.transport + '.');
+    },
+    connect: function () {
+      hasMoved = false;
+      connectedOver();
       if (wish) { enter(wish); }
-    });
-    socket.on('connect_failed', function (error) { setState('failed', 'disconnected', reason(error)); });
-    socket.on('reconnect_failed', function (error) { setState('failed', 'disconnected', reason(error)); });
-    socket.on('disconnect', function (why, details) {
+    },
+    connect_failed: function (error) { setState('failed', 'disconnected', reason(error)); },
+    disconnect: function (why, error) {
       setState('failed', 'disconnected', why === 'io server disconnect' ?
         'The server ended this connection: perhaps you have come in from another page.' :
-        'The connection was lost (' + why + '). ' + reason(details && details.error));
+        'The connection was lost (' + why + '). ' + reason(error));
       if (me) { notice('The connection was lost.'); }
       people = [];
       showPeople();
-    });
-    socket.on('reconnecting', function (delay, attempt, error) {
-      setState('unavailable', 'reconnecting', 'Try ' + attempt + ' in ' + Math.max(1, Math.round(delay / 1000)) + ' s. ' + reason(error));
-    });
-    socket.on('error', function (error) { setText(byId('say-error'), reason(error)); });
-    socket.on('said', function (said) { heard(said, false); });
-    socket.on('whispered', function (said) { showMessage(said, true, false); });
-    socket.on('rooms', showRooms);
-    socket.on('joined', function (one) {
+    },
+    reconnecting: function (delay, attempt, error) {
+      setState('unavailable', 'reconnecting', 'Try ' + attempt +
+        (delay ? ' in ' + Math.max(1, Math.round(delay / 1000)) + ' s. ' : ' soon. ') + reason(error));
+    },
+    error: function (error) { setText(byId('say-error'), reason(error)); },
+    said: function (said) { heard(said, false); },
+    whispered: function (said) { showMessage(said, true, false); },
+    rooms: showRooms,
+    joined: function (one) {
       people = without(one.id).concat([one]);
       showPeople();
-      notice(one.nick + ' came in over ' + transportName(one.transport) + '.');
-    });
-    socket.on('left', function (one) {
+      notice(one.nick + ' came in ' + (one.client ? 'with ' + one.client + ', ' : '') + 'over ' + transportName(one.transport) + '.');
+    },
+    upgraded: function () {
+      hasMoved = true;
+      connectedOver();
+      if (me) { ask(['moved']); }
+    },
+    moved: function (one) {
+      var i;
+      for (i = 0; i < people.length; i += 1) {
+        if (people[i].id === one.id) { people[i] = one; }
+      }
+      showPeople();
+    },
+    left: function (one) {
       people = without(one.id);
       showPeople();
       notice(one.nick + ' has left.');
-    });
+    }
+  };
+
+  function connect() {
+    if (line) { line.close(); }
+    handlers.connecting();
+    line = client.connect(transports, handlers);
   }
 
   function choose(names) {
-    var known = ',' + window.polysock.transports.join(',') + ',', list = names.split(','), i;
+    var known = ',' + client.transports().join(',') + ',', list = names.split(','), i;
     transports = undefined;
     for (i = 0; names && i < list.length; i += 1) {
       if (known.indexOf(',' + list[i] + ',') < 0) {
@@ -361,7 +397,7 @@
 
   chat.say = say;
   chat.me = function () { return me; };
-  chat.transport = function () { return socket && socket.io.transport; };
+  chat.transport = function () { return line && line.transport(); };
 
   function tellFrame(what, value) {
     if (chat.onevent) { chat.onevent(what, value); }
@@ -395,11 +431,16 @@
     key = kept[0] && kept[0].length === KEY_CHARS ? kept[0] : randomKey();
     if (parameter('compact')) { document.body.className += ' compact'; }
     if (parameter('look') === 'old') { document.body.className += ' old'; }
-    byId('chat').style.display = 'block';
+    showClients();
+    setText(byId('missing-client'), client.name);
+    setText(byId('missing-script'), client.script);
+    show('missing', client.missing());
+    if (client.missing()) { return; }
+    show('chat', true);
     show('wire-box', Boolean(window.wiretap));
     show('talk', false);
     show('new-below', false);
-    names = window.polysock.transports;
+    names = client.transports();
     for (i = 0; i < names.length; i += 1) {
       option = add(byId('way'), 'option', '', names[i]);
       option.value = names[i];

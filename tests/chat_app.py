@@ -1,11 +1,11 @@
 """The server of test_demo_chat.py: the demo's application, and its pages with a driver behind their own scripts.
 
-    /driven/chat/NAME       chat.html, and then drivers.NAME() of chat_drivers.js; worlds.html likewise
+    /driven/chat/NAME       chat.html, and then drivers.NAME() of chat_drivers.js; chat-4 ..., worlds likewise
     /driven/blank/NAME      an empty page and that driver
 
 So engines without a preload can be driven too.
 
-    python tests/chat_app.py
+    python tests/chat_app.py [PORT]
 
 prints its address once it listens.
 """
@@ -30,7 +30,7 @@ class Driven(RequestHandler):
     def get(self, page: str, driver: str) -> None:
         text = "<html><body></body></html>"
         if page != "blank":
-            text = (ROOT / "static" / f"{page}.html").read_text(encoding="utf-8")
+            text = (ROOT / "static" / f"{page.partition('-')[0]}.html").read_text(encoding="utf-8")
         script = f"<script>{DRIVERS.read_text(encoding='utf-8')}\ndrivers.{driver}();</script>"
         self.finish(text.replace("</body>", script + "</body>"))
 
@@ -40,9 +40,9 @@ async def main() -> None:
     from run import make_application
 
     application, echo, io = make_application()
-    application.add_handlers(".*", [(r"/driven/(\w+)/(\w+)", Driven)])
+    application.add_handlers(".*", [(r"/driven/([\w.-]+)/(\w+)", Driven)])
     server = HTTPServer(application)
-    sockets = bind_sockets(0, ADDRESS)
+    sockets = bind_sockets(int(sys.argv[1]) if len(sys.argv) > 1 else 0, ADDRESS)
     server.add_sockets(sockets)
     print(f"http://{ADDRESS}:{sockets[0].getsockname()[1]}/", flush=True)
     stop = asyncio.Event()

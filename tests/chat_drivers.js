@@ -41,6 +41,42 @@ function all(frames, test) {
   };
 }
 
+/* Frames with the pages of ?room=...&members=[[nick, page, transport or "", how the list shall show it], ...]. */
+function members() {
+  var query = /room=([^&]*)&members=(.*)/.exec(location.search), list = JSON.parse(decodeURIComponent(query[2])), i, frame;
+  for (i = 0; i < list.length; i += 1) {
+    frame = document.createElement('iframe');
+    frame.src = '/' + list[i][1] + '.html?room=' + query[1] + '&nick=' + encodeURIComponent(list[i][0]) +
+      (list[i][2] ? '&transport=' + list[i][2] : '');
+    document.body.appendChild(frame);
+    list[i] = { nick: list[i][0], way: list[i][3], where: frame.contentWindow };
+  }
+  return list;
+}
+
+/* Whether each of them passes a test with each of them. */
+function eachSees(list, test) {
+  return function () {
+    var i, k;
+    for (i = 0; i < list.length; i += 1) {
+      for (k = 0; k < list.length; k += 1) {
+        if (!test(list[i], list[k])) { return false; }
+      }
+    }
+    return true;
+  };
+}
+
+function listed(one, other) {
+  return shown('people', one.where).indexOf(other.nick + (one === other ? ' (you) ' : ' ') + other.way) >= 0;
+}
+
+function textsOf(list, id) {
+  var texts = {}, i;
+  for (i = 0; i < list.length; i += 1) { texts[list[i].nick] = shown(id, list[i].where); }
+  return JSON.stringify(texts);
+}
+
 function peopleIn(where) { return byId('people', where).getElementsByTagName('li').length; }
 
 function untilAnswered() {
@@ -102,6 +138,55 @@ var drivers = {
     });
   },
 
+  /* All talk, each writes to the next one alone, and then all but the first leave and want the name of the first. */
+  generations: function () {
+    var list = members(), others = list.slice(1), first = list[0], facts = {};
+    function each(work) {
+      for (var i = 0; i < list.length; i += 1) { work(list[i], list[(i + 1) % list.length]); }
+    }
+    until(eachSees(list, listed), function () {
+      each(function (one) { say('<b>' + one.nick + '</b> \u00e9\u6f22\ud83d\ude00 to all', one.where); });
+      until(eachSees(list, function (one, other) { return sees(other.nick + '</b>', one.where); }), function () {
+        each(function (one, next) {
+          var buttons = byId('people', one.where).getElementsByTagName('button'), i;
+          for (i = 0; i < buttons.length; i += 1) { if (words(buttons[i]) === next.nick) { buttons[i].click(); break; } }
+          say('between us', one.where);
+        });
+        until(eachSees(list, function (one) { return shown('log', one.where).split('between us').length === 3; }), function () {
+          facts.logs = textsOf(list, 'log');
+          facts.states = textsOf(list, 'state');
+          each(function (one) {
+            if (one === first) { return; }
+            byId('leave', one.where).click();
+            byId('nick', one.where).value = first.nick.toUpperCase();
+            byId('enter', one.where).click();
+          });
+          until(eachSees(others, function (one) { return shown('enter-error', one.where) && peopleIn(first.where) === 1; }), function () {
+            facts.errors = textsOf(others, 'enter-error');
+            facts.first = shown('log', first.where);
+            result(facts);
+          });
+        });
+      });
+    });
+  },
+
+  /* All come back after the server has gone, when the first one told the test that they are there. */
+  generationsBack: function () {
+    var list = members();
+    until(eachSees(list, listed), function () {
+      say('kill me', list[0].where);
+      until(eachSees(list, function (one) { return sees('You are back in', one.where); }), function () {
+        until(eachSees(list, listed), function () {
+          say('after', list[0].where);
+          until(eachSees(list, function (one) { return sees('after', one.where); }), function () {
+            result({ logs: textsOf(list, 'log'), people: textsOf(list, 'people') });
+          });
+        });
+      });
+    });
+  },
+
   /* A name that is taken, another one, another room, another transport; and a message while nobody looks. */
   visitor: function () {
     var frame = document.createElement('iframe'), facts = {}, other;
@@ -118,7 +203,7 @@ var drivers = {
         until(function () { return peopleIn() === 2; }, function () {
           byId('way').value = 'jsonp-polling';
           byId('way-set').click();
-          until(function () { return /Free [(]you[)] jsonp-polling/.test(shown('people')); }, function () {
+          until(function () { return /Free [(]you[)] .*jsonp-polling/.test(shown('people')); }, function () {
             facts.people = shown('people', other);
             window.onblur();
             say('anybody there?', other);

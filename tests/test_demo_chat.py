@@ -15,11 +15,12 @@ import subprocess
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from tornado.httpclient import AsyncHTTPClient
@@ -72,7 +73,7 @@ async def enter(client: Client, nick: str, room: str = "lobby", key: str = KEY) 
 
 async def test_people_and_transports_of_a_room(hub: polysock.Server) -> None:
     ann, bob, eve = come(hub, transport="jsonp"), come(hub), come(hub)
-    assert (await enter(ann, "Ann"))["people"] == [{"id": ann.id, "nick": "Ann", "transport": "jsonp"}]
+    assert (await enter(ann, "Ann"))["people"] == [{"id": ann.id, "nick": "Ann", "client": "", "transport": "jsonp"}]
     bobs = await enter(bob, "  Bob\tthe  builder ")
     assert bobs["nick"] == "Bob the builder"
     assert [one["nick"] for one in bobs["people"]] == ["Ann", "Bob the builder"]
@@ -281,8 +282,8 @@ async def test_three_transports_in_one_room(request: pytest.FixtureRequest, site
     for way in ("jsonp-polling", "websocket", "xhr-streaming"):
         assert f"Connected over {way}." in seen["states"]
         assert way in seen["people"]
-    assert "Ann (you) jsonp-polling" in seen["people"]
-    assert "<i>Bob</i> websocket" in seen["people"]
+    assert "Ann (you) polysock.js \u00b7 jsonp-polling" in seen["people"]
+    assert "<i>Bob</i> polysock.js \u00b7 websocket" in seen["people"]
     assert "<i>Bob</i>, privately to you between us" in seen["ann"]
     assert "between us" not in seen["eve"]
     assert "<i>Bob</i>" not in seen["after"]
@@ -290,23 +291,87 @@ async def test_three_transports_in_one_room(request: pytest.FixtureRequest, site
     assert seen["elements"] == "0"
 
 
+# -- the pages of Socket.IO's clients
+
+Member = tuple[str, str, str, str]
+
+
+def generation(version: str, forced: str, way: str) -> Member:
+    """Nick, page, transport, and how others shall see it."""
+    return f"Member {version}", f"chat-{version}", forced, f"Socket.IO {version} \u00b7 {way}"
+
+
+def address(site: str, driver: str, room: str, members: Sequence[Member]) -> str:
+    return f"{site}driven/blank/{driver}?room={room}&members={quote(json.dumps(members))}"
+
+
+POLYSOCK = ("Member P", "chat", "", "polysock.js \u00b7 websocket")
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [
+            POLYSOCK,
+            generation("4", "", "websocket"),
+            generation("3", "polling", "polling"),
+            generation("2", "jsonp-polling", "jsonp-polling"),
+            generation("1", "websocket", "websocket"),
+            generation("0.9", "xhr-polling", "xhr-polling"),
+        ],
+        [
+            generation("4", "polling", "polling"),
+            generation("3", "jsonp-polling", "jsonp-polling"),
+            generation("2", "", "websocket"),
+            generation("1", "polling", "polling"),
+            generation("0.9", "", "websocket"),
+        ],
+        [
+            generation("4", "websocket", "websocket"),
+            generation("3", "", "websocket"),
+            generation("2", "polling", "polling"),
+            generation("1", "jsonp-polling", "jsonp-polling"),
+            generation("0.9", "jsonp-polling", "jsonp-polling"),
+        ],
+    ],
+    ids=["and polysock.js", "second", "third"],
+)
+async def test_all_generations_of_socketio_in_one_room(
+    chromium: Any, site: str, room: str, members: list[Member]
+) -> None:
+    seen = await drive(chromium, address(site, "generations", room, members))
+    logs, states, errors = (json.loads(seen[name]) for name in ("logs", "states", "errors"))
+    nicks = [nick for nick, *_ in members]
+    for place, (nick, _, _, way) in enumerate(members):
+        assert states[nick] == f"Connected over {way.split()[-1]}."
+        before, after = nicks[place - 1], nicks[(place + 1) % len(nicks)]
+        for other in nicks:
+            assert logs[nick].count(f"{other} <b>{other}</b> \u00e9\u6f22\U0001f600 to all") == 1
+            whispers = logs[nick].count(f"{other}, privately to you between us")
+            assert (other, whispers) == (other, int(other == before))
+            assert logs[nick].count(f"to {other}, privately between us") == int(other == after)
+        if place:
+            assert errors[nick] == f"Somebody here is called {nicks[0].upper()} already. Take another name."
+            assert seen["first"].count(f"{nick} has left.") == 1
+
+
 async def test_two_browsers_of_different_makes(chromium: Any, firefox: Any, site: str, room: str) -> None:
     carl, dora = await asyncio.gather(
         drive(chromium, f"{site}driven/chat/greet?nick=Carl&room={room}&transport=websocket"),
         drive(firefox, f"{site}driven/chat/answer?nick=Dora&room={room}&transport=jsonp-polling"),
     )
-    assert "Dora jsonp-polling" in carl["people"]
-    assert "Carl websocket" in dora["people"]
+    assert "Dora polysock.js \u00b7 jsonp-polling" in carl["people"]
+    assert "Carl polysock.js \u00b7 websocket" in dora["people"]
     assert f"Dora {ANSWER}" in carl["log"]
 
 
 async def test_a_visit(chromium: Any, site: str, room: str) -> None:
     seen = await drive(chromium, f"{site}driven/chat/visitor?room={room}")
     assert seen["error"] == "Somebody here is called taken already. Take another name."
-    assert "Free jsonp-polling" in seen["people"]
+    assert "Free polysock.js \u00b7 jsonp-polling" in seen["people"]
     assert (seen["away"], seen["back"]) == (f"(1) {room} \u2013 polysock chat", f"{room} \u2013 polysock chat")
     assert "quiet 1" in seen["rooms"]
-    assert seen["quiet"] == "Free (you) jsonp-polling"
+    assert seen["quiet"] == "Free (you) polysock.js \u00b7 jsonp-polling"
 
 
 async def partnered(engine: Any, site: str, room: str, query: str = "") -> tuple[dict[str, str], str, str]:
@@ -337,7 +402,7 @@ async def test_an_engine_and_a_partner(
 ) -> None:
     seen, way, text = await partnered(request.getfixturevalue(name), site, room, query)
     assert (way, text) == (transport, ANSWER)
-    assert "Python plain websocket" in seen["people"]
+    assert "Python no library \u00b7 websocket" in seen["people"]
 
 
 @pytest.mark.parametrize("browser", ["INTERNET_EXPLORER_6", "INTERNET_EXPLORER_8"])
@@ -369,6 +434,33 @@ async def test_two_worlds(request: pytest.FixtureRequest, site: str, name: str) 
 # -- a server that goes away, as a stranger starts it
 
 
+async def test_all_generations_come_back_after_the_server_was_killed(chromium: Any) -> None:
+    members = [
+        POLYSOCK,
+        generation("4", "", "websocket"),
+        generation("3", "polling", "polling"),
+        generation("2", "jsonp-polling", "jsonp-polling"),
+        generation("1", "websocket", "websocket"),
+        generation("0.9", "xhr-polling", "xhr-polling"),
+    ]
+    script = "tests/chat_app.py"
+    with started(script) as (process, url):
+        async with Plain(url, "back") as watcher:
+            page = asyncio.ensure_future(drive(chromium, address(url, "generationsBack", "back", members)))
+            while (await watcher.event("said"))["text"] != "kill me":
+                pass
+        process.kill()
+        process.wait(STOP_S)
+    with started(script, url.rstrip("/").rpartition(":")[2]):
+        seen = await page
+    logs, people = json.loads(seen["logs"]), json.loads(seen["people"])
+    for nick, *_ in members:
+        assert logs[nick].count("The connection was lost.") == 1
+        assert logs[nick].count("You are back in") == 1
+        assert logs[nick].count("Member P after") == 1
+        assert people[nick].count("Member") == len(members)
+
+
 @pytest.mark.parametrize("transport", ["websocket", "jsonp-polling"])
 async def test_the_chat_comes_back_after_the_server_was_killed(chromium: Any, transport: str) -> None:
     back = DRIVERS.read_text(encoding="utf-8") + "if (window === window.top) { drivers.back(); }"
@@ -389,4 +481,4 @@ async def test_the_chat_comes_back_after_the_server_was_killed(chromium: Any, tr
     assert "The connection was lost." in seen["log"]
     assert re.search(r"reconnecting: Try \d+ in \d+ s\. .+", seen["states"])
     assert seen["log"].count("You are in lobby") == 1
-    assert f"Ann (you) {transport}" in seen["people"]
+    assert f"Ann (you) polysock.js \u00b7 {transport}" in seen["people"]
