@@ -717,7 +717,7 @@ class TornadoRequest(RequestHandler):
         request, gateway = self.request, self.gateway
         http: Any = request.connection
         server = find_server(request.server_connection) if gateway.can_take_over(http.stream) else None
-        if server is None:
+        if server is None or server.conn_params.no_keep_alive:
             return None
         context = http.context
         self._finished = True

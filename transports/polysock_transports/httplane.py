@@ -41,6 +41,8 @@ _REQUEST_LINE = re.compile(rb"(GET|POST) (/[\x21\x23-\x7e]*) HTTP/1\.1\Z")
 # spaces before the colon, bare CR or LF and NUL are what requests are smuggled with.
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t \x21-\x7e\x80-\xff]*)\Z")
 _ONCE = frozenset(("Host", "Content-Length", "Content-Type", "Connection", "Origin", "Cookie"))
+# Fields that change how a request is read, or what it is.
+_TORNADOS = ("Transfer-Encoding", "Content-Encoding", "Upgrade", "Expect")
 _LENGTH = re.compile(r"[0-9]{1,10}\Z")
 _MAX_HEAD_BYTES = 16 * 1024
 # What a client may send ahead while its poll is parked.
@@ -73,7 +75,7 @@ def read_fields(block: bytes) -> _Fields | None:
         if name in headers and name in _ONCE:
             return None
         headers.add(name, found.group(2).strip(b" \t").decode("latin-1"))
-    if "Host" not in headers or "Transfer-Encoding" in headers or "Upgrade" in headers or "Expect" in headers:
+    if "Host" not in headers or any(name in headers for name in _TORNADOS):
         return None
     if headers.get("Connection", "keep-alive").lower() != "keep-alive":
         return None
@@ -382,7 +384,8 @@ class HttpConnection(Outflow):
         end = data.find(b"\r\n\r\n")
         if end < 0:
             self._need = len(data) + 1
-            if len(data) > _MAX_HEAD_BYTES:
+            # Lines may end in LF alone for Tornado, which then sees the end of a head that never ends for us.
+            if len(data) > _MAX_HEAD_BYTES or data.count(b"\n") != data.count(b"\r\n"):
                 self._give_back()
             return False
         line_end = data.find(b"\r\n")

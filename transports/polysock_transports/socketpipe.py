@@ -169,8 +169,14 @@ class SocketPipe(Outflow, Pipe):
         self._closing = True
         # Closing a socket that holds unread data resets the connection, and the peer may never see our last frame.
         # So: end our half, then throw away what still comes until the peer ends its own.
-        if not self._transport.is_closing():
+        if self._transport.is_closing():
+            return
+        try:
             self._transport.write_eof()
+        except OSError:
+            # A browser that goes resets the connection the moment it has our last frame.
+            self._transport.abort()
+        else:
             self._transport.resume_reading()
 
     def abort(self) -> None:
