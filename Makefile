@@ -17,6 +17,9 @@ NPM_READY := tests/npm/node_modules/.ready
 ENGINES_READY := tests/npm-engines/node_modules/.ready
 MORE_READY := tests/npm-engines-more/node_modules/.ready
 PEERS_READY := tests/interop/.peers/.ready
+BENCH := benchmarks
+BENCH_PYTHON_READY := $(BENCH)/.peers/.ready
+BENCH_NODE_READY := $(BENCH)/peers/node_modules/.ready
 
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/sh
@@ -29,7 +32,7 @@ help: ## this list
 	@echo
 	@sed -n 's/^\([a-z.-]*\):[^#]*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | awk -F '	' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-demo: $(READY) ## serve the demo site on http://ADDRESS:PORT
+demo: $(READY) npm-deps ## serve the demo site on http://ADDRESS:PORT
 	@$(BIN)/python run.py --address=$(ADDRESS) --port=$(PORT) $(ARGS)
 
 test: $(READY) npm-deps $(PEERS_READY) ## run the tests; ARGS goes to pytest
@@ -48,8 +51,19 @@ format: $(READY) ## let ruff mend and format the Python code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## measure against sockjs-tornado; see benchmarks/README.md
-	@$(BIN)/python benchmarks/bench.py $(ARGS)
+bench: $(READY) $(BENCH_PYTHON_READY) $(BENCH_NODE_READY) ## measure against other servers, ARGS="--quick" in short; see benchmarks/README.md
+	@$(BIN)/python $(BENCH)/bench.py $(ARGS)
+
+# A peer that cannot be installed is left out of the tables.
+$(BENCH_PYTHON_READY): $(BENCH)/peers/requirements.txt | $(READY)
+	@$(BIN)/python -m venv $(BENCH)/.peers
+	@if $(BENCH)/.peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<; then touch $@; \
+	else echo 'the peers on Python could not be installed: those absent are left out'; fi
+
+$(BENCH_NODE_READY): $(BENCH)/peers/package.json $(BENCH)/peers/package-lock.json
+	@if ! command -v npm >/dev/null; then echo 'npm is not installed: the peers on Node are left out'; \
+	elif (cd $(BENCH)/peers && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error); then touch $@; \
+	else echo 'npm could not install the peers on Node: they are left out'; fi
 
 autobahn: $(READY) ## Autobahn's WebSocket cases on the raw endpoint (needs Python 2.7)
 	@$(BIN)/python tests/autobahn/run.py $(ARGS)
@@ -96,5 +110,6 @@ $(MORE_READY): tests/npm-engines-more/package.json tests/npm-engines-more/packag
 
 clean: ## remove everything that make has made
 	rm -rf $(VENV) .autobahn tests/npm/node_modules tests/npm-engines/node_modules tests/npm-engines-more/node_modules tests/interop/.peers
+	rm -rf $(BENCH)/.peers $(BENCH)/peers/node_modules
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

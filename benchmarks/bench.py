@@ -1,6 +1,6 @@
-"""What polysock costs beside sockjs-tornado, in one run: ``make bench``, or ``python benchmarks/bench.py --help``.
+"""What polysock costs beside its peers, in one run: ``make bench``, or ``python benchmarks/bench.py --help``.
 
-For every line both servers start fresh, each in its own process, and take turns under the same load (``load.py``).
+For every line each server starts in a process of its own, under a load of its own (``load.py``), and they take turns.
 Nothing here judges the figures: the exit status is 0 whatever they are, and 2 where a server did not do the work.
 """
 
@@ -8,106 +8,104 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from importlib.metadata import version
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from load import LINES
+import chart
+import report
+from lines import HERE, LINES, PEERS, SCALING, Line
 
-HERE = Path(__file__).parent
-OURS, THEIRS = "polysock", "sockjs-tornado"
-UNITS = {"echo": "us", "broadcast": "us", "hub": "us", "memory": "KiB"}
-# Memory needs a fresh server for each round, and varies little.
+#: Memory needs fresh servers for each round, and varies little.
 MEMORY_ROUNDS = 3
+QUICK_ROUNDS, QUICK_S = 2, 0.3
 
 
 class Broken(Exception):
-    """A process of the benchmark failed."""
+    """A server, or the load on it, failed."""
 
 
-@contextmanager
-def server(name: str) -> Iterator[int]:
-    """A server under measurement; gives its port."""
-    command = [sys.executable, "-W", "ignore", str(HERE / "servers.py"), name]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        port = process.stdout.readline().strip()
-        if not port:
-            raise Broken(f"the {name} server did not start")
-        yield int(port)
-    finally:
-        process.stdin.close()
-        process.stdout.close()
-        process.wait()
+class Load:
+    """One ``load.py`` with its server."""
+
+    def __init__(self, peer: str, line: str, options: list[str]) -> None:
+        command = [sys.executable, str(HERE / "load.py"), peer, line, *options]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._name = f"{peer}, {line}"
+
+    def __enter__(self) -> Load:
+        self._answer()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        answer = self._process.stdout.readline()
+        if not answer:
+            self._process.wait()
+            raise Broken(self._name)
+        return answer
+
+    def round(self) -> report.Record:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise Broken(self._name) from None
+        return json.loads(self._answer())
 
 
-def load(line: str, options: list[str]) -> list[dict[str, Any]]:
-    """The records of one run of the load driver on fresh servers."""
+def tell(text: str) -> None:
+    print(text, file=sys.stderr, end="", flush=True)
+
+
+def measure(name: str, line: Line, peers: Iterable[str], options: argparse.Namespace) -> report.Records:
+    """Peer -> a record for each round; a peer that failed has none."""
+    how = ["--seconds", str(options.seconds), *(["--clients", str(options.clients)] if options.clients else [])]
+    records: report.Records = {peer: [] for peer in peers}
+
+    def fail(peer: str, error: Broken) -> None:
+        records[peer].clear()
+        failed.add(peer)
+        tell(f"\n  failed: {error}\n")
+
+    failed: set[str] = set()
     with ExitStack() as stack:
-        command = [sys.executable, str(HERE / "load.py"), line, *options]
-        for name in (OURS, THEIRS):
-            command += ["--server", f"{name}={stack.enter_context(server(name))}"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise Broken(f"the load driver failed on {line}")
-    return [json.loads(record) for record in done.stdout.splitlines()]
-
-
-def measure(line: str, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Server name -> one value for each round."""
-    kind = LINES[line].kind
-    members = options.members
-    clients = {"echo": options.clients, "broadcast": members, "hub": members, "memory": options.idle}[kind]
-    if kind == "memory":
-        rounds = min(MEMORY_ROUNDS, options.rounds)
-        records = [record for _ in range(rounds) for record in load(line, ["--clients", str(clients)])]
-    else:
-        how = ["--clients", clients, "--rounds", options.rounds, "--seconds", options.seconds]
-        records = load(line, [str(part) for part in how])
-    return {name: [r["value"] for r in records if r["server"] == name] for name in (OURS, THEIRS)}
-
-
-def row(line: str, values: dict[str, list[float]]) -> list[str]:
-    """One line of the table: medians, each with its lowest and highest round, and the ratio of the medians."""
-    kind = LINES[line].kind
-    cells = [LINES[line].title]
-    for name in (OURS, THEIRS):
-        rounds = values[name]
-        cells.append(f"{statistics.median(rounds):.1f} {UNITS[kind]} ({min(rounds):.1f}-{max(rounds):.1f})")
-    pairs = [ours / theirs for ours, theirs in zip(values[OURS], values[THEIRS], strict=True) if theirs > 0]
-    theirs = statistics.median(values[THEIRS])
-    ratio = f"{statistics.median(values[OURS]) / theirs:.2f}" if theirs > 0 else "-"
-    return [*cells, f"{ratio} ({min(pairs):.2f}-{max(pairs):.2f})" if pairs else ratio]
-
-
-def table(rows: list[list[str]]) -> str:
-    """*rows* under their titles, as Markdown."""
-    head = ["server CPU per unit, or memory", OURS, THEIRS, "ratio"]
-    widths = [max(len(cells[at]) for cells in (head, *rows)) for at in range(len(head))]
-    lines = [head, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-        for cells in lines
-    )
-
-
-def environment() -> dict[str, Any]:
-    return {
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        **{name: version(name) for name in (OURS, THEIRS, "tornado", "ujson")},
-    }
+        loads = {}
+        if not line.is_fresh:
+            for peer in records:
+                tell(".")
+                load = Load(peer, name, how)
+                stack.push(load.__exit__)
+                try:
+                    loads[peer] = load.__enter__()
+                except Broken as error:
+                    fail(peer, error)
+        rounds = {"memory": min(MEMORY_ROUNDS, options.rounds), "idle": 1}.get(line.kind, options.rounds)
+        for _ in range(rounds):
+            for peer in records:
+                if peer in failed:
+                    continue
+                try:
+                    if line.is_fresh:
+                        with Load(peer, name, how) as load:
+                            records[peer].append(load.round())
+                    else:
+                        records[peer].append(loads[peer].round())
+                except Broken as error:
+                    fail(peer, error)
+            tell("+")
+    return records
 
 
 def positive(text: str) -> float:
@@ -124,35 +122,67 @@ def count(text: str) -> int:
     return number
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Server CPU and memory of polysock beside sockjs-tornado.")
-    parser.add_argument("--only", action="append", choices=LINES, metavar="LINE", help=f"one of: {', '.join(LINES)}")
+def names(known: Iterable[str]) -> str:
+    return ", ".join(known)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Server CPU and memory of polysock beside its peers.")
+    what = "table: everything beside every peer (default); scaling: cost against size"
+    parser.add_argument("what", nargs="?", choices=("table", "scaling"), default="table", help=what)
+    parser.add_argument("--only", action="append", metavar="LINE", help=f"some of: {names(LINES)}; {names(SCALING)}")
+    parser.add_argument("--peers", action="append", metavar="PEER", choices=PEERS, help=f"some of: {names(PEERS)}")
     parser.add_argument("--rounds", type=count, default=5, help="rounds of each server (default: 5)")
     parser.add_argument("--seconds", type=positive, default=1.0, help="length of a round (default: 1)")
-    parser.add_argument("--clients", type=count, default=32, help="clients of an echo line (default: 32)")
-    parser.add_argument("--members", type=count, default=300, help="receivers of a broadcast (default: 300)")
-    parser.add_argument("--idle", type=count, default=500, help="sessions of a memory line (default: 500)")
-    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the JSON file")
+    parser.add_argument("--clients", type=count, help="clients of every line, instead of its own number")
+    quick = f"{QUICK_ROUNDS} rounds of {QUICK_S} s"
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="write the report there, also of a part")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder for every round as JSON")
     options = parser.parse_args()
-    results, rows = {}, []
-    for line in options.only or LINES:
-        print(f"{LINES[line].title} ...", file=sys.stderr, end=" ", flush=True)
-        try:
-            results[line] = measure(line, options)
-        except Broken as error:
-            print(f"\n{error}", file=sys.stderr)
-            return 2
-        rows.append(row(line, results[line]))
-        print(rows[-1][-1], file=sys.stderr, flush=True)
-    facts = environment()
-    print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    print(table(rows))
+    lines = SCALING if options.what == "scaling" else LINES
+    for name in options.only or ():
+        if name not in lines:
+            parser.error(f"--only {name}: there are {names(lines)}")
+    if options.quick:
+        options.rounds, options.seconds = QUICK_ROUNDS, QUICK_S
+    options.lines = {name: line for name, line in lines.items() if name in (options.only or lines)}
+    return options
+
+
+def main() -> int:
+    if not sys.platform.startswith("linux"):
+        print("the benchmark reads /proc and uses epoll: it needs Linux", file=sys.stderr)
+        return 2
+    options = arguments()
+    begun = time.monotonic()
+    absent = [name for name, peer in PEERS.items() if peer.command(name) is None]
+    if absent:
+        tell(f"not installed, left out: {names(absent)}\n")
+    results: dict[str, report.Records] = {}
+    for name, line in options.lines.items():
+        peers = [peer for peer in line.peers if peer not in absent and peer in (options.peers or PEERS)]
+        if not peers:
+            continue
+        tell(f"{line.title} ")
+        results[name] = measure(name, line, peers, options)
+        tell(f" ({time.monotonic() - begun:.0f} s)\n")
+        print(report.section(line, results[name]), flush=True)
+    print(report.reached(results))
+    facts = report.environment()
+    how = {"rounds": options.rounds, "seconds": options.seconds, "clients": options.clients}
     options.results.mkdir(parents=True, exist_ok=True)
-    settings = {name: value for name, value in vars(options).items() if name not in ("results", "only")}
-    file = options.results / time.strftime("%Y%m%dT%H%M%SZ.json", time.gmtime())
-    file.write_text(json.dumps({"environment": facts, "settings": settings, "rounds": results}, indent=1) + "\n")
-    print(f"kept in {file}", file=sys.stderr)
-    return 0
+    kept = options.results / time.strftime("%Y%m%dT%H%M%SZ.json", time.gmtime())
+    kept.write_text(json.dumps({"environment": facts, "settings": how, "rounds": results}, indent=1) + "\n")
+    whole = not options.only and not options.peers and not options.clients and not options.quick
+    folder = options.write or (HERE if whole else None)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        draw, stem = (chart.scaling, "scaling") if options.what == "scaling" else (chart.bars, "results")
+        (folder / f"{stem}.md").write_text(report.page(stem, facts, how, results), encoding="utf-8")
+        (folder / f"{stem}.svg").write_text(draw(results), encoding="utf-8")
+        tell(f"written: {folder / stem}.md and .svg\n")
+    return 0 if all(records for line in results.values() for records in line.values()) else 2
 
 
 if __name__ == "__main__":

@@ -1,544 +1,661 @@
-"""The load driver, in a process of its own: asyncio protocols on plain sockets, so that it costs less than a server.
+"""One server and the load on it: ``python load.py PEER LINE`` (names of ``lines.py``), used by ``bench.py``.
 
-``python load.py LINE --server NAME=PORT ...`` prints a line of JSON for every round.  Every answer is compared with
-what it must be; anything else ends the run.  ``LINES`` says what there is to measure.
+Starts the server, opens the clients and says ``ready``; then every line on its standard input is a round, answered
+with a line of JSON.  Everything is an epoll loop over plain sockets, with requests and frames made beforehand, so that
+it costs less than a server; and every byte that comes is compared with what it must be.  Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
+import math
 import os
 import re
 import resource
-from collections.abc import Callable
-from dataclasses import dataclass
-from urllib.parse import quote_plus
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+from lines import LINES, PEERS, SCALING, Line
 
 MESSAGE_BYTES = 64
-OPENING_AT_A_TIME = 50
-WARM_UP_S = 0.3
+READ_BYTES = 16 * 1024
 ANSWER_TIMEOUT_S = 60
-# Sessions opened and closed before memory is counted, so that what a process loads once is not counted.
+WARM_UP_S = 0.3
+#: Between two looks at what came of a broadcast.  Who waits in epoll is woken by every single delivery, and the server
+#: pays for that with its own time.
+LOOK_S = 0.0005
+#: Sessions opened and closed before memory is counted, so that what a process loads once is not counted.
 MEMORY_WARM_UP_SESSIONS = 50
+TEND_CLIENTS = 500
+#: Different messages that one client sends in turn.
+ECHO_MESSAGES = 16
+MASK = b"\x37\xfa\x21\x3d"
 
 
 class WrongAnswer(Exception):
     """A server did not do the work that is measured."""
 
 
-# -- connections
+def must(got: object, wanted: object) -> None:
+    if got != wanted:
+        raise WrongAnswer(f"wanted {wanted!r:.300}, got {got!r:.300}")
 
-_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
-_CHUNKED = re.compile(rb"(?i)\r\ntransfer-encoding: *chunked")
+
+# -- bytes
+
 # A browser's headers; the servers have to read them all.
 _BROWSER = (
     "Host: {host}\r\nConnection: keep-alive\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 "
     "(KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36\r\nAccept: */*\r\nReferer: http://{host}/\r\n"
     "Sec-Fetch-Site: same-origin\r\nAccept-Encoding: gzip, deflate\r\nAccept-Language: en-US,en;q=0.9\r\n"
 )
+_UPGRADE = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+_CHUNKED = re.compile(rb"(?i)\r\ntransfer-encoding: *chunked")
 
 
-class HttpConnection(asyncio.Protocol):
-    """A kept-alive connection: *on_part* gets each chunk of an answer, *on_end* its status and plain body."""
-
-    def __init__(self, on_part: Callable[[bytes], None], on_end: Callable[[int, bytes], None]) -> None:
-        self._on_part, self._on_end = on_part, on_end
-        self._buffer = b""
-        self._status = 0
-        self._length = 0
-
-    def connection_made(self, transport) -> None:
-        self.transport = transport
-        self.ask = transport.write
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while self._buffer and self._step():
-            pass
-
-    def _step(self) -> bool:
-        if not self._status:
-            head, found, rest = self._buffer.partition(b"\r\n\r\n")
-            if not found:
-                return False
-            self._status, self._buffer = int(head[9:12]), rest
-            length = _LENGTH.search(head)
-            self._length = int(length[1]) if length else -1 if _CHUNKED.search(head) else 0
-            if not self._length:
-                self._end(b"")
-        elif self._length > 0:
-            if len(self._buffer) < self._length:
-                return False
-            body, self._buffer = self._buffer[: self._length], self._buffer[self._length :]
-            self._end(body)
-        else:
-            size, found, rest = self._buffer.partition(b"\r\n")
-            stop = int(size, 16) if found else 0
-            if not found or len(rest) < stop + 2:
-                return False
-            self._buffer = rest[stop + 2 :]
-            if stop:
-                self._on_part(rest[:stop])
-            else:
-                self._end(b"")
-        return True
-
-    def _end(self, body: bytes) -> None:
-        status, self._status = self._status, 0
-        self._on_end(status, body)
+def request(host: str, method: str, path: str, body: bytes = b"") -> bytes:
+    head = f"{method} {path} HTTP/1.1\r\n" + _BROWSER.format(host=host)
+    if method == "POST":
+        # Browsers name the origin of a page that posts to its own server, and not of one that gets.
+        head += f"Origin: http://{host}\r\nContent-Type: text/plain;charset=UTF-8\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"\r\n" + body
 
 
-# -- clients: ``send`` a message, be told of each frame and of each answered send
+def upgrade(host: str, path: str) -> bytes:
+    fields = _BROWSER.format(host=host).replace("keep-alive", "Upgrade")
+    return f"GET {path} HTTP/1.1\r\n{fields}Origin: http://{host}\r\n{_UPGRADE}\r\n".encode()
+
+
+def text_frame(text: bytes) -> bytes:
+    """A server's WebSocket frame; *text* is short enough for each form of length that occurs here."""
+    size = len(text)
+    return (bytes((0x81, size)) if size < 126 else b"\x81\x7e" + size.to_bytes(2, "big")) + text
+
+
+def masked_frame(text: bytes) -> bytes:
+    """A client's WebSocket frame, of less than 126 bytes."""
+    return bytes((0x81, 0x80 | len(text))) + MASK + bytes(byte ^ MASK[at % 4] for at, byte in enumerate(text))
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def read_frame(data: bytes) -> tuple[bytes, bytes] | None:
+    """The text of the first WebSocket frame of *data*, and what follows it; None where it is not whole."""
+    if len(data) < 2:
+        return None
+    must(data[0], 0x81)
+    start, size = (4, int.from_bytes(data[2:4], "big")) if data[1] == 126 else (2, data[1])
+    stop = start + size
+    return (data[start:stop], data[stop:]) if len(data) >= max(start, stop) else None
+
+
+def read_chunks(data: bytes) -> tuple[bytes, bytes, bool]:
+    """What the whole chunks at the start of *data* hold, what follows them, and whether the last one was among them."""
+    body = b""
+    while True:
+        size, found, rest = data.partition(b"\r\n")
+        stop = int(size, 16) if found else 0
+        if not found or len(rest) < stop + 2:
+            return body, data, False
+        body, data = body + rest[:stop], rest[stop + 2 :]
+        if not stop:
+            return body, data, True
+
+
+def read_response(data: bytes) -> tuple[bytes, bytes] | None:
+    """Status and body of the answer that *data* is; None where it is not whole."""
+    head, found, rest = data.partition(b"\r\n\r\n")
+    if not found:
+        return None
+    if _CHUNKED.search(head):
+        body, rest, is_whole = read_chunks(rest)
+    else:
+        length = _LENGTH.search(head)
+        body, is_whole = rest, len(rest) >= (int(length[1]) if length else 0)
+    return (head[9:12], body) if is_whole else None
+
+
+# -- what clients say, by language
+
+
+class SockJS:
+    """SockJS: message framing, and how a session opens on each of its transports."""
+
+    #: Transport -> method and path.
+    RECEIVE: ClassVar = {
+        "poll": ("POST", "xhr"),
+        "xhr_streaming": ("POST", "xhr_streaming"),
+        "eventsource": ("GET", "eventsource"),
+        "htmlfile": ("GET", "htmlfile?c=callback"),
+    }
+    #: Transport -> a frame as its response carries it.
+    WRAP: ClassVar = {
+        "poll": b"%b\n",
+        "xhr_streaming": b"%b\n",
+        "eventsource": b"data: %b\r\n\r\n",
+    }
+
+    @staticmethod
+    def heard(text: bytes) -> bytes:
+        return b'a["%b"]' % text
+
+    @staticmethod
+    def said(text: bytes) -> bytes:
+        return b'["%b"]' % text
+
+    @classmethod
+    def wrap(cls, transport: str, frame: bytes) -> bytes:
+        if transport == "htmlfile":
+            return b"<script>\np(%b);\n</script>\r\n" % json.dumps(frame.decode()).encode()
+        return cls.WRAP[transport] % frame
+
+    def __init__(self, host: str) -> None:
+        self.path = f"/bench/000/{os.urandom(8).hex()}/"
+        self.host = host
+
+    def websocket(self) -> bytes:
+        return upgrade(self.host, self.path + "websocket")
+
+    def greet(self, client: Client) -> None:
+        must(client.frame(), b"o")
+
+    def open(self, client: Client) -> None:
+        self.greet(client)
+
+    def receive(self, transport: str) -> bytes:
+        method, path = self.RECEIVE[transport]
+        return request(self.host, method, self.path + path)
+
+    def greet_poll(self, client: Client) -> bytes:
+        """Open a polling session; the request of a poll to come."""
+        poll = self.receive("poll")
+        must(client.ask(poll), (b"200", b"o\n"))
+        return poll
+
+    open_poll = greet_poll
+
+
+class SocketIO:
+    """Socket.IO protocol 5 on Engine.IO 4; broadcasts and echoes are the event ``said``."""
+
+    PATH = "/socket.io/?EIO=4&transport="
+
+    @staticmethod
+    def heard(text: bytes) -> bytes:
+        return b'42["said","%b"]' % text
+
+    said = heard
+
+    @staticmethod
+    def wrap(transport: str, frame: bytes) -> bytes:
+        return frame
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+
+    def websocket(self) -> bytes:
+        return upgrade(self.host, self.PATH + "websocket")
+
+    def greet(self, client: Client) -> None:
+        must(client.frame()[:8], b'0{"sid":')
+
+    def open(self, client: Client) -> None:
+        self.greet(client)
+        client.socket.sendall(masked_frame(b"40"))
+        must(client.frame()[:9], b'40{"sid":')
+
+    def greet_poll(self, client: Client) -> bytes:
+        status, body = client.ask(request(self.host, "GET", self.PATH + "polling"))
+        must((status, body[:1]), (b"200", b"0"))
+        self.mine = f"{self.PATH}polling&sid={json.loads(body[1:])['sid']}"
+        return request(self.host, "GET", self.mine)
+
+    def open_poll(self, client: Client) -> bytes:
+        poll = self.greet_poll(client)
+        status, body = client.ask(request(self.host, "POST", self.mine, b"40"))
+        must((status, body.lower()), (b"200", b"ok"))
+        status, body = client.ask(poll)
+        must((status, body[:9]), (b"200", b'40{"sid":'))
+        return poll
+
+
+class Raw:
+    """A bare WebSocket."""
+
+    @staticmethod
+    def heard(text: bytes) -> bytes:
+        return text
+
+    said = heard
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+
+    def websocket(self) -> bytes:
+        return upgrade(self.host, "/bench")
+
+    def greet(self, client: Client) -> None:
+        """The handshake is all."""
+
+    open = greet
+
+
+LANGUAGES = {"sockjs": SockJS, "socketio": SocketIO, "raw": Raw}
 
 
 class Client:
-    """*answers_sends* says whether a send is answered on its own, besides the frame that comes back."""
+    """One connection.  It opens in blocking steps, and is then only a file descriptor of the loop."""
 
-    answers_sends = True
+    def __init__(self, language: type, port: int) -> None:
+        self.language = language(f"127.0.0.1:{port}")
+        self.socket = socket.create_connection(("127.0.0.1", port), ANSWER_TIMEOUT_S)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.poll = b""
+        self._data = b""
 
-    def __init__(self, port: int, endpoint: str) -> None:
-        self.port, self.host = port, f"127.0.0.1:{port}"
-        self.path = f"/{endpoint}/000/{os.urandom(8).hex()}/"
-        self.opened = asyncio.get_running_loop().create_future()
-        self.on_frame: Callable[[bytes], None] = self._first_frame
-        self.on_answer: Callable[[], None] = _unasked
-        self.connections: list[asyncio.Transport] = []
+    def _more(self) -> None:
+        data = self.socket.recv(READ_BYTES)
+        if not data:
+            raise WrongAnswer(f"the server closed the connection after {self._data!r:.300}")
+        self._data += data
 
-    def _first_frame(self, frame: bytes) -> None:
-        _must(frame, b"o")
-        self.opened.set_result(None)
+    def ask(self, asked: bytes) -> tuple[bytes, bytes]:
+        """Status and body of the answer to a request."""
+        self._data = b""
+        self.socket.sendall(asked)
+        while (answer := read_response(self._data)) is None:
+            self._more()
+        return answer
 
-    async def join(self) -> None:
-        """Enter the hub's namespace: ask, and wait until the server has said yes."""
-        joined = asyncio.get_running_loop().create_future()
+    def frame(self) -> bytes:
+        """The next WebSocket frame."""
+        while (found := read_frame(self._data)) is None:
+            self._more()
+        text, self._data = found
+        return text
 
-        def answered(frame: bytes) -> None:
-            _must(frame[:5], b'a["0{')
-            joined.set_result(None)
+    def upgrade(self) -> None:
+        self.socket.sendall(self.language.websocket())
+        while b"\r\n\r\n" not in self._data:
+            self._more()
+        head, _, self._data = self._data.partition(b"\r\n\r\n")
+        must(head[9:12], b"101")
 
-        self.on_frame, self.on_answer = answered, lambda: None
-        self.send(b"0")
-        await joined
+    def greet(self, transport: str) -> None:
+        """As far as the open frame."""
+        if transport == "websocket":
+            self.upgrade()
+            self.language.greet(self)
+        else:
+            self.language.greet_poll(self)
 
-    def send(self, text: bytes) -> None:
-        raise NotImplementedError
+    def open(self, transport: str) -> None:
+        """Until broadcasts reach it: for polling, with a poll parked."""
+        if transport == "websocket":
+            self.upgrade()
+            self.language.open(self)
+            must(self._data, b"")
+        elif transport == "poll":
+            self.poll = self.language.open_poll(self)
+            self.socket.sendall(self.poll)
+        else:
+            self._open_stream(transport)
+        self.socket.setblocking(False)
 
-    async def connect(self, protocol: asyncio.Protocol) -> None:
-        transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, "127.0.0.1", self.port)
-        self.connections.append(transport)
+    def _open_stream(self, transport: str) -> None:
+        self.socket.sendall(self.language.receive(transport))
+        opened = self.language.wrap(transport, b"o")
+        while True:
+            head, _, rest = self._data.partition(b"\r\n\r\n")
+            if rest and read_chunks(rest)[0].endswith(opened):
+                break
+            self._more()
+        must(head[9:12], b"200")
+        must(read_chunks(rest)[1:], (b"", False))
+
+
+# -- the server
+
+
+class Server:
+    """The process under measurement."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._in, self._out = process.stdin.fileno(), process.stdout
+        # What clock_getcpuclockid(3) makes of a process id: its time and that of all its threads, in nanoseconds.
+        self._clock = (~process.pid << 3) | 2
+        self.port = int(self._answer())
+
+    def _answer(self) -> bytes:
+        if not select.select((self._out,), (), (), ANSWER_TIMEOUT_S)[0]:
+            raise WrongAnswer("the server does not answer")
+        line = self._out.readline()
+        if not line:
+            raise WrongAnswer("the server ended")
+        return line
+
+    def cpu_s(self) -> float:
+        return time.clock_gettime(self._clock)
+
+    def resident_kib(self) -> float:
+        self.command(b"collect")
+        with open(f"/proc/{self._process.pid}/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 1024
+
+    def command(self, line: bytes) -> None:
+        os.write(self._in, line + b"\n")
+        must(self._answer(), b"done\n")
+
+    def say(self, texts: list[bytes]) -> None:
+        os.write(self._in, b"".join(b"say %b\n" % text for text in texts))
+
+
+@contextmanager
+def started(name: str, heartbeat_s: int) -> Iterator[Server]:
+    """The server *name*, on a core of its own where there are two."""
+    command = PEERS[name].command(name)
+    if command is None:
+        raise WrongAnswer(f"{name} is not installed")
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[:1])
+    process = subprocess.Popen([*command, str(heartbeat_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    os.sched_setaffinity(0, cores[1:] or cores)
+    try:
+        yield Server(process)
+    finally:
+        os.sched_setaffinity(0, cores)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        process.stdout.close()
+        try:
+            process.wait(ANSWER_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+# -- what is measured: each has ``round(seconds)``, which gives units done and what else there is to tell
+
+
+class Works:
+    """Clients in one epoll."""
+
+    def __init__(self, server: Server, line: Line, language: type, clients: int) -> None:
+        self.server, self.line, self.language = server, line, language
+        self.number = 0
+        self.clients = {}
+        self.epoll = select.epoll()
+        for _ in range(clients):
+            client = Client(language, server.port)
+            client.open(line.transport)
+            self.clients[client.socket.fileno()] = client
+            self.epoll.register(client.socket.fileno(), select.EPOLLIN)
+            if len(self.clients) % TEND_CLIENTS == 0:
+                self.tend()
 
     def close(self) -> None:
-        for transport in self.connections:
-            transport.abort()
+        self.epoll.close()
+        for client in self.clients.values():
+            client.socket.close()
 
-
-def _unasked(frame: bytes = b"") -> None:
-    raise WrongAnswer(f"nobody asked for {frame[:200]!r}")
-
-
-def _must(got: object, wanted: object) -> None:
-    if got != wanted:
-        raise WrongAnswer(f"wanted {wanted!r:.200}, got {got!r:.200}")
-
-
-class WebSocketClient(Client, asyncio.Protocol):
-    """One connection, no compression offered."""
-
-    answers_sends = False
-    _MASK = b"\x37\xfa\x21\x3d"
-
-    async def open(self, *, sends: bool) -> None:
-        self._buffer = b""
-        self._upgraded = False
-        await self.connect(self)
-        self.connections[0].write(
-            (
-                f"GET {self.path}websocket HTTP/1.1\r\n{_BROWSER.format(host=self.host)}Origin: http://{self.host}\r\n"
-                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            )
-            .replace("Connection: keep-alive", "Connection: Upgrade")
-            .encode()
-        )
-        await self.opened
-
-    def data_received(self, data: bytes) -> None:
-        buffer = self._buffer + data
-        if not self._upgraded:
-            head, found, rest = buffer.partition(b"\r\n\r\n")
-            if found:
-                _must(head[9:12], b"101")
-                self._upgraded, buffer = True, rest
-            else:
-                rest = b""
-            if not rest:
-                self._buffer = buffer
-                return
-        # No frame of these lines is longer than the one-byte length says.
-        at = 0
-        while len(buffer) >= at + 2 and len(buffer) >= at + 2 + buffer[at + 1]:
-            _must(buffer[at], 0x81)
-            start, at = at + 2, at + 2 + buffer[at + 1]
-            self.on_frame(buffer[start:at])
-        self._buffer = buffer[at:]
-
-    def send(self, text: bytes) -> None:
-        payload = b'["%b"]' % text
-        size = len(payload)
-        key = (self._MASK * (size // 4 + 1))[:size]
-        masked = (int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")
-        self.connections[0].write(bytes((0x81, 0x80 | size)) + self._MASK + masked)
-
-
-class HttpClient(Client):
-    """Receives on one connection and sends on another, as browsers do."""
-
-    receive_method = "POST"
-    receive_path = ""
-    send_path = "xhr_send"
-    send_type = "text/plain"
-    send_answer = (204, b"")
-
-    async def open(self, *, sends: bool) -> None:
-        browser = _BROWSER.format(host=self.host)
-        # Browsers name the origin of a page that posts to its own server, and not of one that gets.
-        origin = f"Origin: http://{self.host}\r\n"
-        extra = f"{origin}Content-Length: 0\r\n" if self.receive_method == "POST" else ""
-        self._again = (
-            f"{self.receive_method} {self.path}{self.receive_path} HTTP/1.1\r\n{browser}{extra}\r\n"
-        ).encode()
-        self._send_head = (
-            f"POST {self.path}{self.send_path} HTTP/1.1\r\n{browser}{origin}"
-            f"Content-Type: {self.send_type}\r\nContent-Length: %d\r\n\r\n"
-        ).encode()
-        self._receiver = HttpConnection(self.part, self.end)
-        await self.connect(self._receiver)
-        if sends:
-            self._sender = HttpConnection(_unasked, self._sent)
-            await self.connect(self._sender)
-        self.receive()
-        await self.opened
-
-    def receive(self) -> None:
-        self._receiver.ask(self._again)
-
-    def send(self, text: bytes) -> None:
-        payload = self.payload(text)
-        self._sender.ask(self._send_head % len(payload) + payload)
-
-    def payload(self, text: bytes) -> bytes:
-        return b'["%b"]' % text
-
-    def _sent(self, status: int, body: bytes) -> None:
-        _must((status, body), self.send_answer)
-        self.on_answer()
-
-    def part(self, data: bytes) -> None:
-        _unasked(data)
-
-    def end(self, status: int, body: bytes) -> None:
-        _must(status, 200)
-        self.receive()
-        self.on_frame(self.unwrap(body))
-
-    def unwrap(self, body: bytes) -> bytes:
-        _must(body[-1:], b"\n")
-        return body[:-1]
-
-
-class XhrClient(HttpClient):
-    receive_path = "xhr"
-
-
-class JsonpClient(HttpClient):
-    receive_method = "GET"
-    receive_path = "jsonp?c=_jp.a1b2c3d"
-    send_path = "jsonp_send"
-    send_type = "application/x-www-form-urlencoded"
-    send_answer = (200, b"ok")
-
-    def payload(self, text: bytes) -> bytes:
-        return b"d=" + quote_plus(b'["%b"]' % text).encode()
-
-    def unwrap(self, body: bytes) -> bytes:
-        start, name, rest = body.partition(b"_jp.a1b2c3d(")
-        if start not in (b"", b"/**/") or not name or not rest.endswith(b");\r\n"):
-            _unasked(body)
-        return json.loads(rest[:-4]).encode()
-
-
-class XhrStreamingClient(HttpClient):
-    receive_path = "xhr_streaming"
-    _left = b""
-    _greeted = False
-    _end_of_frame = b"\n"
-    _before_frame = b""
-    _prelude = b"h" * 2048
-
-    def part(self, data: bytes) -> None:
-        *frames, self._left = (self._left + data).split(self._end_of_frame)
-        for frame in frames:
-            if not self._greeted:
-                _must(frame, self._prelude)
-                self._greeted = True
-            else:
-                _must(frame[: len(self._before_frame)], self._before_frame)
-                self.on_frame(frame[len(self._before_frame) :])
-
-    def end(self, status: int, body: bytes) -> None:
-        # Over the response limit: go on with a new one.
-        _must((status, self._left), (200, b""))
-        self._greeted = False
-        self.receive()
-
-
-class EventSourceClient(XhrStreamingClient):
-    receive_method = "GET"
-    receive_path = "eventsource"
-    _end_of_frame = b"\r\n\r\n"
-    _before_frame = b"data: "
-    _greeted = True
-
-    def part(self, data: bytes) -> None:
-        # The prelude is an empty line.
-        super().part(data[2:] if not self._left and data.startswith(b"\r\n") else data)
-
-    def end(self, status: int, body: bytes) -> None:
-        super().end(status, body)
-        self._greeted = True
-
-
-# -- what is measured
-
-
-class Work:
-    """Units of work, done until told to stop; ``finished`` once nothing is under way any more."""
-
-    def __init__(self) -> None:
-        self.units = 0
-        self.running = False
-        self.number = 0
-
-    async def run(self, seconds: float) -> int:
-        """How many units were done in *seconds* and the rest of those begun."""
-        loop = asyncio.get_running_loop()
-        self.finished = loop.create_future()
-        self.units, self.running = 0, True
-        loop.call_later(seconds, self._stop)
-        self.begin()
-        await asyncio.wait_for(self.finished, seconds + ANSWER_TIMEOUT_S)
-        return self.units
-
-    def _stop(self) -> None:
-        self.running = False
-
-    def text(self, sender: int) -> bytes:
+    def text(self) -> bytes:
         self.number += 1
-        return (b"%05d-%09d-" % (sender, self.number)).ljust(MESSAGE_BYTES, b"x")
+        return (b"%012d-" % self.number).ljust(MESSAGE_BYTES, b"x")
 
-    def begin(self) -> None:
+    def events(self) -> list[tuple[int, int]]:
+        found = self.epoll.poll(ANSWER_TIMEOUT_S)
+        if not found:
+            raise WrongAnswer("a client waits in vain")
+        return found
+
+    def tend(self) -> object:
+        """Now and then while more clients open: what those that are open already need."""
+
+    def quiet(self) -> None:
+        """Nothing has come that nobody asked for."""
+        for fd, _ in self.epoll.poll(0):
+            raise WrongAnswer(f"nobody asked for {os.read(fd, READ_BYTES)!r:.300}")
+
+    def round(self, seconds: float) -> tuple[int, dict[str, float]]:
         raise NotImplementedError
 
 
-class Echoes(Work):
+class Broadcasts(Works):
+    """So many broadcasts at once, and when everybody has heard them all, the next."""
+
+    def round(self, seconds: float) -> tuple[int, dict[str, float]]:
+        deadline = time.monotonic() + seconds
+        done = 0
+        while True:
+            self.once([self.text() for _ in range(self.line.in_flight)])
+            done += len(self.clients) * self.line.in_flight
+            if time.monotonic() > deadline:
+                self.quiet()
+                return done, {}
+
+    def once(self, texts: list[bytes]) -> None:
+        frames = [self.language.heard(text) for text in texts]
+        if self.line.transport == "websocket":
+            whole, read_all = b"".join(map(text_frame, frames)), None
+        else:
+            # A stream mostly comes as one chunk for each frame.
+            wrapped = [self.language.wrap(self.line.transport, frame) for frame in frames]
+            whole, read_all = b"".join(map(chunk, wrapped)), b"".join(wrapped)
+        self.server.say(texts)
+        left, parts = len(self.clients), {}
+        read, sleep = os.read, time.sleep
+        while left:
+            for fd, _ in self.events():
+                data = read(fd, READ_BYTES)
+                if (data == whole and fd not in parts) or self._is_whole(fd, data, whole, read_all, parts):
+                    left -= 1
+            if left:
+                sleep(LOOK_S)
+
+    def _is_whole(self, fd: int, data: bytes, whole: bytes, read_all: bytes | None, parts: dict[int, bytes]) -> bool:
+        """What came in more than one piece, or in other chunks."""
+        parts[fd] = got = parts.get(fd, b"") + data
+        if not data:
+            raise WrongAnswer("the server closed a connection")
+        if read_all is None:
+            must(got, whole[: len(got)])
+            return got == whole
+        body, rest, ended = read_chunks(got)
+        must((body, ended), (read_all[: len(body)], False))
+        return body == read_all and not rest
+
+
+class Polls(Broadcasts):
+    """The same to parked polls; each is followed by the next one."""
+
+    def once(self, texts: list[bytes]) -> None:
+        body = self.language.wrap("poll", self.language.heard(texts[0]))
+        chunked = chunk(body) + b"0\r\n\r\n"
+        self.server.say(texts)
+        left, parts, clients = len(self.clients), {}, self.clients
+        read, write, sleep = os.read, os.write, time.sleep
+        while left:
+            for fd, _ in self.events():
+                data = read(fd, READ_BYTES)
+                if parts:
+                    data = parts.pop(fd, b"") + data
+                came = data[data.find(b"\r\n\r\n") + 4 :]
+                if came not in (body, chunked) or data[9:12] != b"200":
+                    answer = read_response(data)
+                    if answer is None and data:
+                        parts[fd] = data
+                        continue
+                    must(answer, (b"200", body))
+                write(fd, clients[fd].poll)
+                left -= 1
+            if left:
+                sleep(LOOK_S)
+
+
+class Echoes(Works):
     """Every client sends, waits for its own message, sends the next."""
 
-    def __init__(self, clients: list[Client]) -> None:
-        super().__init__()
-        self._echoers = [Echoer(self, client, number) for number, client in enumerate(clients)]
+    def __init__(self, server: Server, line: Line, language: type, clients: int) -> None:
+        super().__init__(server, line, language, clients)
+        self._made = {}
+        for fd in self.clients:
+            texts = [self.text() for _ in range(ECHO_MESSAGES)]
+            self._made[fd] = [(masked_frame(language.said(t)), text_frame(language.heard(t))) for t in texts]
 
-    def begin(self) -> None:
-        self._busy = len(self._echoers)
-        for echoer in self._echoers:
-            echoer.send()
-
-    def done(self, echoer: Echoer) -> None:
-        self.units += 1
-        if self.running:
-            echoer.send()
-            return
-        self._busy -= 1
-        if not self._busy:
-            self.finished.set_result(None)
-
-
-class Echoer:
-    def __init__(self, work: Echoes, client: Client, number: int) -> None:
-        self._work, self._client, self._number = work, client, number
-        client.on_frame, client.on_answer = self._frame, self._one_of_two
-
-    def send(self) -> None:
-        text = self._work.text(self._number)
-        self._wanted = b'a["%b"]' % text
-        self._waiting = 2 if self._client.answers_sends else 1
-        self._client.send(text)
-
-    def _frame(self, frame: bytes) -> None:
-        _must(frame, self._wanted)
-        self._wanted = b""
-        self._one_of_two()
-
-    def _one_of_two(self) -> None:
-        self._waiting -= 1
-        if not self._waiting:
-            self._work.done(self)
+    def round(self, seconds: float) -> tuple[int, dict[str, float]]:
+        made, clock, read, write = self._made, time.perf_counter, os.read, os.write
+        served, since = dict.fromkeys(made, 0), {}
+        parts: dict[int, bytes] = {}
+        latencies = []
+        for fd, messages in made.items():
+            since[fd] = clock()
+            write(fd, messages[0][0])
+        deadline, left = clock() + seconds, len(made)
+        while left:
+            for fd, _ in self.events():
+                data = read(fd, READ_BYTES)
+                if parts:
+                    data = parts.pop(fd, b"") + data
+                done = served[fd]
+                wanted = made[fd][done % ECHO_MESSAGES][1]
+                if data != wanted:
+                    must((data[:1], data), (b"\x81", wanted[: len(data)]))
+                    parts[fd] = data
+                    continue
+                now = clock()
+                latencies.append(now - since[fd])
+                served[fd] = done = done + 1
+                if now < deadline:
+                    since[fd] = now
+                    write(fd, made[fd][done % ECHO_MESSAGES][0])
+                else:
+                    left -= 1
+        self.quiet()
+        latencies.sort()
+        p99 = latencies[math.ceil(len(latencies) * 0.99) - 1]
+        return len(latencies), {"p99_ms": p99 * 1000, "least_most": min(served.values()) / max(served.values())}
 
 
-class Broadcasts(Work):
-    """A speaker over WebSocket says something, all members hear it, then the next."""
+class Connects:
+    """One client after the other connects, gets its open frame, and goes."""
 
-    def __init__(self, speaker: Client, members: list[Client], heard: bytes) -> None:
-        """*heard*: the frame that members get, with ``%b`` for what was said."""
-        super().__init__()
-        self._speaker, self._members, self._frame = speaker, len(members), heard
-        for member in members:
-            member.on_frame = self._heard
+    def __init__(self, server: Server, line: Line, language: type, clients: int) -> None:
+        self._server, self._line, self._language = server, line, language
 
-    def begin(self) -> None:
-        text = self.text(0)
-        self._wanted, self._missing = self._frame % text, self._members
-        self._speaker.send(text)
+    def round(self, seconds: float) -> tuple[int, dict[str, float]]:
+        deadline, done = time.monotonic() + seconds, 0
+        while done == 0 or time.monotonic() < deadline:
+            client = Client(self._language, self._server.port)
+            client.greet(self._line.transport)
+            client.socket.close()
+            done += 1
+        return done, {}
 
-    def _heard(self, frame: bytes) -> None:
-        _must(frame, self._wanted)
-        self.units += 1
-        self._missing -= 1
-        if not self._missing:
-            if self.running:
-                self.begin()
+
+class Idle(Works):
+    """Clients that do nothing but answer pings, until each has had one."""
+
+    PONG = masked_frame(b"3")
+
+    def tend(self, wait_s: float = 0) -> set[int]:
+        events = self.epoll.poll(wait_s)
+        for fd, _ in events:
+            data = os.read(fd, READ_BYTES)
+            # SockJS servers may ping with a frame of WebSocket's own.
+            if data == b"\x81\x012":
+                os.write(fd, self.PONG)
+            elif data[:1] == b"\x89":
+                os.write(fd, b"\x8a\x80" + MASK)
             else:
-                self.finished.set_result(None)
+                must(data, b"\x81\x01h")
+        return {fd for fd, _ in events}
+
+    def round(self, seconds: float) -> tuple[int, dict[str, float]]:
+        # A server counts from the last answer, which may have been late while clients opened.
+        length_s = self.line.heartbeat_s * 1.2
+        deadline, heard, units = time.monotonic() + length_s, set(), 0
+        while (left := deadline - time.monotonic()) > 0:
+            some = self.tend(left)
+            units += len(some)
+            heard |= some
+        if len(heard) < len(self.clients):
+            raise WrongAnswer(f"only {len(heard)} of {len(self.clients)} clients had a heartbeat")
+        return units, {"seconds": length_s}
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of the table."""
-
-    title: str
-    kind: str
-    client: type[Client]
+def work_for(line: Line) -> Callable[..., Works | Connects]:
+    if line.kind == "broadcast":
+        return Polls if line.transport == "poll" else Broadcasts
+    return {"echo": Echoes, "connect": Connects, "idle": Idle}[line.kind]
 
 
-LINES = {
-    "echo-websocket": Line("echo, WebSocket", "echo", WebSocketClient),
-    "echo-xhr": Line("echo, xhr long-polling (send + poll)", "echo", XhrClient),
-    "echo-xhr-streaming": Line("echo, xhr_streaming (send + frame)", "echo", XhrStreamingClient),
-    "echo-eventsource": Line("echo, eventsource (send + frame)", "echo", EventSourceClient),
-    "echo-jsonp": Line("echo, jsonp (send + poll)", "echo", JsonpClient),
-    "broadcast-websocket": Line("broadcast delivery, WebSocket", "broadcast", WebSocketClient),
-    "broadcast-xhr-streaming": Line("broadcast delivery, xhr_streaming", "broadcast", XhrStreamingClient),
-    "broadcast-eventsource": Line("broadcast delivery, eventsource", "broadcast", EventSourceClient),
-    "broadcast-xhr": Line("broadcast delivery, xhr long-polling", "broadcast", XhrClient),
-    "hub-websocket": Line("hub: room emit, WebSocket", "hub", WebSocketClient),
-    "hub-xhr-streaming": Line("hub: room emit, xhr_streaming", "hub", XhrStreamingClient),
-    "hub-eventsource": Line("hub: room emit, eventsource", "hub", EventSourceClient),
-    "hub-xhr": Line("hub: room emit, xhr long-polling", "hub", XhrClient),
-    "memory-websocket": Line("memory of an idle WebSocket session", "memory", WebSocketClient),
-    "memory-xhr": Line("memory of a parked xhr poll", "memory", XhrClient),
-}
+def measure(server: Server, work: Works | Connects, line: Line, seconds: float) -> dict[str, float]:
+    server_before, own_before = server.cpu_s(), time.process_time()
+    units, more = work.round(seconds)
+    used, own = server.cpu_s() - server_before, time.process_time() - own_before
+    if line.kind == "idle":
+        return {"value": 100 * used / more["seconds"], "generator": 100 * own / more["seconds"], "units": units}
+    return {"value": used * 1e6 / units, "generator": own * 1e6 / units, "units": units, **more}
 
 
-class Control:
-    """Asks a server what it has used."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-
-    async def ask(self, *, collect: bool = False) -> dict[str, float]:
-        answer = asyncio.get_running_loop().create_future()
-        loop, query = asyncio.get_running_loop(), "?collect=1" if collect else ""
-        transport, connection = await loop.create_connection(
-            lambda: HttpConnection(_unasked, lambda _status, body: answer.set_result(json.loads(body))),
-            "127.0.0.1",
-            self._port,
-        )
-        connection.ask(f"GET /control{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-        try:
-            return await asyncio.wait_for(answer, ANSWER_TIMEOUT_S)
-        finally:
-            transport.close()
+def measure_memory(server: Server, line: Line, language: type, clients: int) -> dict[str, float]:
+    for _ in range(MEMORY_WARM_UP_SESSIONS):
+        client = Client(language, server.port)
+        client.open(line.transport)
+        client.socket.close()
+    before = server.resident_kib()
+    Works(server, line, language, clients).quiet()
+    return {"value": (server.resident_kib() - before) / clients, "generator": 0.0, "units": clients}
 
 
-async def opened(kind: type[Client], port: int, endpoint: str, number: int, *, sends: bool) -> list[Client]:
-    clients = [kind(port, endpoint) for _ in range(number)]
-    for start in range(0, number, OPENING_AT_A_TIME):
-        some = clients[start : start + OPENING_AT_A_TIME]
-        await asyncio.wait_for(asyncio.gather(*(client.open(sends=sends) for client in some)), ANSWER_TIMEOUT_S)
-    return clients
+def say(answer: object) -> None:
+    print(answer if isinstance(answer, str) else json.dumps(answer), flush=True)
 
 
-async def measure_cpu(line: Line, servers: dict[str, int], options: argparse.Namespace) -> None:
-    works: dict[str, Work] = {}
-    for name, port in servers.items():
-        if line.kind == "echo":
-            works[name] = Echoes(await opened(line.client, port, "echo", options.clients, sends=True))
-        elif line.kind == "broadcast":
-            members = await opened(line.client, port, "hall", options.clients, sends=False)
-            (speaker,) = await opened(WebSocketClient, port, "speaker", 1, sends=True)
-            works[name] = Broadcasts(speaker, members, b'a["%b"]')
-        else:
-            members = await opened(line.client, port, "hub", options.clients, sends=True)
-            for member in members:
-                await asyncio.wait_for(member.join(), ANSWER_TIMEOUT_S)
-            (speaker,) = await opened(WebSocketClient, port, "emitter", 1, sends=True)
-            works[name] = Broadcasts(speaker, members, b'a["2[\\"said\\",\\"%b\\"]"]')
-        await works[name].run(min(WARM_UP_S, options.seconds))
-    for _ in range(options.rounds):
-        for name, port in servers.items():
-            control = Control(port)
-            before = (await control.ask())["cpu_s"]
-            own = _own_cpu_s()
-            units = await works[name].run(options.seconds)
-            own = _own_cpu_s() - own
-            used = (await control.ask())["cpu_s"] - before
-            _say(server=name, units=units, value=used * 1e6 / units, driver=own * 1e6 / units)
-
-
-def _own_cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-async def measure_memory(line: Line, servers: dict[str, int], options: argparse.Namespace) -> None:
-    for name, port in servers.items():
-        control = Control(port)
-        for client in await opened(line.client, port, "echo", MEMORY_WARM_UP_SESSIONS, sends=False):
-            client.close()
-        before = (await control.ask(collect=True))["rss_bytes"]
-        clients = await opened(line.client, port, "echo", options.clients, sends=False)
-        after = (await control.ask(collect=True))["rss_bytes"]
-        _say(server=name, units=len(clients), value=(after - before) / 1024 / len(clients), driver=0)
-
-
-def _say(**record: object) -> None:
-    print(json.dumps(record), flush=True)
-
-
-async def main() -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("line", choices=LINES)
-    parser.add_argument("--server", action="append", required=True, help="NAME=PORT, once for each server")
-    parser.add_argument("--seconds", type=float, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("line", choices=LINES | SCALING)
+    parser.add_argument("--clients", type=int, help="instead of the line's own number")
+    parser.add_argument("--seconds", type=float, default=1.0)
     options = parser.parse_args()
-    servers = {name: int(port) for name, _, port in (server.partition("=") for server in options.server)}
-    line = LINES[options.line]
-    loop, failed = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
-
-    def fail(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-        if not failed.done():
-            failed.set_exception(context.get("exception") or WrongAnswer(str(context["message"])))
-
-    # What a protocol raises goes to the loop, and must not be lost there.
-    loop.set_exception_handler(fail)
-    measuring = loop.create_task((measure_memory if line.kind == "memory" else measure_cpu)(line, servers, options))
-    await asyncio.wait((measuring, failed), return_when=asyncio.FIRST_COMPLETED)
-    (failed if failed.done() else measuring).result()
+    line = (LINES | SCALING)[options.line]
+    clients = options.clients or line.clients
+    language = LANGUAGES[PEERS[options.peer].language]
+    with started(options.peer, line.heartbeat_s) as server:
+        if line.kind == "memory":
+            say("ready")
+            for _ in sys.stdin:
+                say(measure_memory(server, line, language, clients))
+                return
+        work = work_for(line)(server, line, language, clients)
+        if line.rooms > 1:
+            server.command(b"rooms %d" % line.rooms)
+        if line.kind != "idle":
+            work.round(min(WARM_UP_S, options.seconds))
+        say("ready")
+        for _ in sys.stdin:
+            say(measure(server, work, line, options.seconds))
 
 
 if __name__ == "__main__":
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    asyncio.run(main())
+    try:
+        main()
+    except (WrongAnswer, OSError) as error:
+        sys.exit(f"{sys.argv[1]}, {sys.argv[2]}: {error}")

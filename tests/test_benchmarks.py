@@ -1,42 +1,108 @@
-"""That ``make bench`` runs and prints what its README shows; never how fast anything is."""
+"""That ``make bench`` runs, counts, notices and prints what its README shows; never how fast anything is."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).parent.parent / "benchmarks" / "bench.py"
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 TIMEOUT_S = 60
-SMALL = ("--rounds", "2", "--seconds", "0.05", "--clients", "2", "--members", "2", "--idle", "2")
+SMALL = ("--rounds", "1", "--seconds", "0.05", "--clients", "3")
+# These are installed with polysock itself.
+PEERS = ("--peers", "polysock-io", "--peers", "sockjs-tornado")
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the benchmark needs Linux")
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(BENCH), *arguments]
+    command = [sys.executable, str(BENCHMARKS / "bench.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
-@pytest.mark.parametrize("line", ["echo-jsonp", "broadcast-eventsource", "hub-xhr", "memory-websocket"])
-def test_a_line_is_measured_and_printed(line: str, tmp_path: Path) -> None:
-    done = bench("--only", line, *SMALL, "--results", str(tmp_path))
+def rows(text: str) -> list[list[str]]:
+    """The cells of the tables in *text*."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_lines_are_measured_printed_and_written(tmp_path: Path) -> None:
+    lines = ("broadcast-8", "echo", "poll", "stream-htmlfile", "memory-poll")
+    only = [part for line in lines for part in ("--only", line)]
+    done = bench(*only, *SMALL, *PEERS, "--results", str(tmp_path / "rounds"), "--write", str(tmp_path))
     assert done.returncode == 0, done.stderr
 
-    _facts, *table = done.stdout.splitlines()
-    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
-    assert [len(row) for row in cells] == [4, 4, 4]
-    assert cells[0] == ["server CPU per unit, or memory", "polysock", "sockjs-tornado", "ratio"]
-    assert set("".join(cells[1])) == {"-"}
+    tables, _, aims = done.stdout.partition("## Aims")
+    servers = [row[0] for row in rows(tables)]
+    for server, times in (("polysock, Socket.IO", 4), ("sockjs-tornado", 5)):
+        assert servers.count(server) == times
+    echo = next(row for row in rows(tables) if "p99, ms" in row)
+    assert echo[-2:] == ["p99, ms", "least / most served"]
+    assert {row[-1] for row in rows(aims)[2:]} <= {"yes", "no"}
 
-    (file,) = tmp_path.glob("*.json")
+    (file,) = (tmp_path / "rounds").glob("*.json")
     kept = json.loads(file.read_text())
     assert kept["environment"]["sockjs-tornado"].startswith("1.")
-    assert {name: len(rounds) for name, rounds in kept["rounds"][line].items()} == {"polysock": 2, "sockjs-tornado": 2}
+    assert list(kept["rounds"]) == list(lines)
+    for line, by_server in kept["rounds"].items():
+        for rounds in by_server.values():
+            assert len(rounds) == 1
+            # Whole broadcasts, in which nobody was left out.
+            assert all(record["units"] % 3 == 0 for record in rounds if line != "echo")
+
+    page = (tmp_path / "results.md").read_text()
+    assert "](results.svg)" in page
+    assert all(line in page for line in done.stdout.splitlines())
+    ElementTree.fromstring((tmp_path / "results.svg").read_text())
+
+
+def test_cost_against_size_is_drawn(tmp_path: Path) -> None:
+    only = ("--only", "rooms-1", "--only", "rooms-100")
+    done = bench("scaling", *only, *SMALL, *PEERS, "--results", str(tmp_path / "rounds"), "--write", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "where 100 exist" in (tmp_path / "scaling.md").read_text()
+    drawing = ElementTree.fromstring((tmp_path / "scaling.svg").read_text())
+    assert len(list(drawing.iter("{http://www.w3.org/2000/svg}circle"))) == 2
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import load
+
+    return load
+
+
+def test_a_wrong_answer_is_noticed(load, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = load.LINES["broadcast"]
+    with (
+        load.started("polysock", line.heartbeat_s) as server,
+        closing(load.Broadcasts(server, line, load.SockJS, 2)) as work,
+    ):
+        work.round(0)
+        monkeypatch.setattr(load.SockJS, "heard", staticmethod(lambda text: b'a["%b."]' % text))
+        with pytest.raises(load.WrongAnswer, match="wanted"):
+            work.round(0)
+
+
+def test_a_message_that_nobody_asked_for_is_noticed(load) -> None:
+    line = load.LINES["broadcast"]
+    with (
+        load.started("polysock", line.heartbeat_s) as server,
+        closing(load.Broadcasts(server, line, load.SockJS, 1)) as work,
+    ):
+        server.say([b"unasked"])
+        work.events()
+        with pytest.raises(load.WrongAnswer, match="nobody asked"):
+            work.quiet()
 
 
 def test_a_line_that_does_not_exist_is_refused() -> None:
     done = bench("--only", "echo-pigeon")
     assert done.returncode == 2
-    assert "echo-websocket" in done.stderr
+    assert "broadcast-5000" in done.stderr

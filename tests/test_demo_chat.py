@@ -27,8 +27,10 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 import polysock
+from polysock.client_files import SOCKETIO_GENERATIONS
 from polysock.testing import Client
 from support.emulation import once_more
+from support.needs import need_npm
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S, STOP_S = 20, 10
@@ -268,6 +270,10 @@ async def test_the_pages_are_there_and_nothing_else(site: str) -> None:
         "": 200,
         "chat.html": 200,
         "worlds.html": 200,
+        "chat-4.html": 200,
+        "chat-0.9.html": 200,
+        "chat-5.html": 404,
+        "chat-4.html/": 404,
         "lab.js": 404,
         "static/": 403,
         "run.py": 404,
@@ -292,6 +298,14 @@ async def test_three_transports_in_one_room(request: pytest.FixtureRequest, site
 
 
 # -- the pages of Socket.IO's clients
+
+
+@pytest.fixture
+def socketio_clients() -> None:
+    """What the server takes from npm."""
+    for version in SOCKETIO_GENERATIONS:
+        need_npm(f"socket.io-client-{version}", "dist/socket.io.js")
+
 
 Member = tuple[str, str, str, str]
 
@@ -336,6 +350,7 @@ POLYSOCK = ("Member P", "chat", "", "polysock.js \u00b7 websocket")
     ],
     ids=["and polysock.js", "second", "third"],
 )
+@pytest.mark.usefixtures("socketio_clients")
 async def test_all_generations_of_socketio_in_one_room(
     chromium: Any, site: str, room: str, members: list[Member]
 ) -> None:
@@ -353,6 +368,21 @@ async def test_all_generations_of_socketio_in_one_room(
         if place:
             assert errors[nick] == f"Somebody here is called {nicks[0].upper()} already. Take another name."
             assert seen["first"].count(f"{nick} has left.") == 1
+
+
+async def test_a_client_that_is_not_installed(chromium: Any, tmp_path: Path) -> None:
+    assert run.socketio_clients(tmp_path) == {}
+    told = """until(function () { return shown('missing-client'); }, function () {
+        result({ text: shown('missing'), chat: byId('chat').offsetHeight });
+    });"""
+    with started("run.py", "--port=0", f"--client-files={tmp_path}") as (_, url):
+        text = await asyncio.to_thread(
+            chromium.run, f"{url}chat-3.html", PAGE_S, DRIVERS.read_text(encoding="utf-8") + told
+        )
+    seen = json.loads(text)
+    assert "Socket.IO 3 is not here" in seen["text"]
+    assert "make npm-deps" in seen["text"]
+    assert seen["chat"] == "0"
 
 
 async def test_two_browsers_of_different_makes(chromium: Any, firefox: Any, site: str, room: str) -> None:
@@ -374,12 +404,14 @@ async def test_a_visit(chromium: Any, site: str, room: str) -> None:
     assert seen["quiet"] == "Free (you) polysock.js \u00b7 jsonp-polling"
 
 
-async def partnered(engine: Any, site: str, room: str, query: str = "") -> tuple[dict[str, str], str, str]:
+async def partnered(
+    engine: Any, site: str, room: str, query: str = "", page: str = "chat"
+) -> tuple[dict[str, str], str, str]:
     """What the page showed, its transport as the server saw it, and what it said."""
     async with Plain(site, room) as partner:
         talking = asyncio.ensure_future(partner.talk())
         try:
-            seen = await drive(engine, f"{site}driven/chat/answer?nick=O{room[5:]}&room={room}{query}")
+            seen = await drive(engine, f"{site}driven/{page}/answer?nick=O{room[5:]}&room={room}{query}")
             joined, said = await talking
         finally:
             talking.cancel()
@@ -401,6 +433,27 @@ async def test_an_engine_and_a_partner(
     request: pytest.FixtureRequest, site: str, room: str, name: str, query: str, transport: str
 ) -> None:
     seen, way, text = await partnered(request.getfixturevalue(name), site, room, query)
+    assert (way, text) == (transport, ANSWER)
+    assert "Python no library \u00b7 websocket" in seen["people"]
+
+
+@pytest.mark.parametrize(
+    ("name", "page", "query", "transport"),
+    [
+        ("firefox", "chat-4", "&transport=websocket", "websocket"),
+        ("firefox", "chat-0.9", "", "websocket"),
+        ("qtwebkit", "chat-1", "&transport=jsonp-polling", "jsonp"),
+        ("qtwebkit", "chat-2", "&transport=polling", "polling"),
+        ("phantomjs", "chat-1", "&transport=polling", "polling"),
+        ("phantomjs", "chat-0.9", "&transport=xhr-polling", "xhr-polling"),
+        ("phantomjs", "chat-0.9", "&transport=jsonp-polling", "jsonp-polling"),
+    ],
+)
+@pytest.mark.usefixtures("socketio_clients")
+async def test_an_engine_with_a_client_of_socketio(
+    request: pytest.FixtureRequest, site: str, room: str, name: str, page: str, query: str, transport: str
+) -> None:
+    seen, way, text = await partnered(request.getfixturevalue(name), site, room, query, page)
     assert (way, text) == (transport, ANSWER)
     assert "Python no library \u00b7 websocket" in seen["people"]
 
@@ -434,6 +487,7 @@ async def test_two_worlds(request: pytest.FixtureRequest, site: str, name: str) 
 # -- a server that goes away, as a stranger starts it
 
 
+@pytest.mark.usefixtures("socketio_clients")
 async def test_all_generations_come_back_after_the_server_was_killed(chromium: Any) -> None:
     members = [
         POLYSOCK,
