@@ -19,7 +19,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from polysock_transports.dialects.engineio import EngineDialect, form_payload, read_query
-from polysock_transports.dialects.engineio3 import ENGINEIO3, EngineIO3
+from polysock_transports.dialects.engineio3 import ENGINEIO3, LONGEST_TEXT_CHARS, EngineIO3
 from polysock_transports.errors import GOING_AWAY, ProtocolError
 from polysock_transports.javascript import javascript_string
 from polysock_transports.limits import Limits
@@ -113,6 +113,17 @@ def test_pack(row: dict[str, Any]) -> None:
         frames = known.pack([frame(item) for item in row["fragments"]])
         assert list(frames) == [frame(item) for item in row["frames"]]
         assert known.binary_payload or "websocket" in row["form"] or all(isinstance(item, str) for item in frames)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_long_payload_goes_as_bytes_to_who_takes_them(count: int) -> None:
+    """1.x in a browser cannot read a long answer of text."""
+    size = LONGEST_TEXT_CHARS // count
+    fits, long = ["4" + "x" * (size - 1)] * count, ["4" + "x" * size] * count
+    assert isinstance(POLLING.pack(fits)[0], str)
+    (payload,) = POLLING.pack(long)
+    assert POLLING.decode(payload, "binary", Limits()) == [Message("x" * size)] * count
+    assert isinstance(POLLING_BASE64.pack(long)[0], str)
 
 
 @vectors("decode")

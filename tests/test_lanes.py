@@ -364,6 +364,18 @@ async def test_a_body_that_never_comes_is_not_waited_for() -> None:
         connection.abort()
 
 
+async def test_a_body_may_come_in_any_number_of_pieces() -> None:
+    async with served() as here:
+        connection = await opened(here)
+        data = post("/s/0/x/xhr_send", b'["' + b"y" * 3000 + b'"]') + POLL
+        for at in range(0, len(data), 7):
+            await connection.write(data[at : at + 7])
+            await turns(2)
+        assert (await connection.read_response("POST")).status == 204
+        assert (await connection.read_response("POST")).text == 'a["' + "y" * 3000 + '"]\n'
+        connection.abort()
+
+
 async def test_a_handler_that_is_slow_holds_back_its_client_and_nothing_else() -> None:
     async with served(max_inbox_messages=1) as here:
         may = asyncio.Event()

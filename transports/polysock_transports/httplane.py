@@ -316,7 +316,7 @@ class HttpConnection(Outflow):
         self._server = server
         self._context = context
         self._host = host
-        self._buffer = b""
+        self._buffer: bytes | bytearray = b""
         self._need = 0  # how long the buffer must be before it is worth a look
         self._exchange: _Exchange | None = None
         self._handler: Any = None  # of a request whose body is still coming
@@ -358,8 +358,14 @@ class HttpConnection(Outflow):
     # -- reading
 
     def buffer_updated(self, count: int) -> None:
-        data = bytes(self.lane.buffer[:count])
-        self._buffer = self._buffer + data if self._buffer else data
+        data = self.lane.buffer[:count]
+        if not self._buffer:
+            self._buffer = bytes(data)
+        else:
+            if type(self._buffer) is bytes:
+                # One that grows in place: a body in many small pieces would otherwise be copied for each of them.
+                self._buffer = bytearray(self._buffer)
+            self._buffer += data
         if self._exchange is not None:
             if len(self._buffer) > _MAX_AHEAD_BYTES:
                 self._is_paused = True
@@ -390,7 +396,11 @@ class HttpConnection(Outflow):
             return False
         line_end = data.find(b"\r\n")
         line = _REQUEST_LINE.match(data, 0, line_end)
-        fields = self.lane.fields(data[line_end + 2 : end + 2]) if line is not None and end <= _MAX_HEAD_BYTES else None
+        fields = (
+            self.lane.fields(bytes(data[line_end + 2 : end + 2]))
+            if line is not None and end <= _MAX_HEAD_BYTES
+            else None
+        )
         # Another host may be another application, or other routes.
         if line is None or fields is None or fields.headers["Host"] != self._host:
             self._give_back()
@@ -403,7 +413,7 @@ class HttpConnection(Outflow):
         if not self._is_ours(handler, method, fields.length):
             self._give_back()
             return False
-        self._buffer = data[end + 4 :]
+        self._buffer = bytes(data[end + 4 :])
         handler.admit()
         self._handler, self._need = handler, fields.length
         if len(self._buffer) < fields.length:
@@ -434,7 +444,7 @@ class HttpConnection(Outflow):
         if length:
             self.lane.body_came(self)
         handler, self._handler, self._need = self._handler, None, 0
-        body, self._buffer = (data[:length], data[length:]) if length else (b"", data)
+        body, self._buffer = (bytes(data[:length]), bytes(data[length:])) if length else (b"", data)
         try:
             result = handler.serve(body)
         except Exception:
@@ -462,7 +472,7 @@ class HttpConnection(Outflow):
         delist(self._server, self)
         self.lane.forget(self)
         transport.abort()
-        give_back(self._server, sock, data)
+        give_back(self._server, sock, bytes(data))
 
     # -- ending
 

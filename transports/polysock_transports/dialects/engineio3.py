@@ -18,7 +18,12 @@ from ..limits import Limits
 from ..wire import Frame, Message, Refusal, Request, Route, Signal, Speaks
 from .engineio import EngineRoutes, opening, read_base64, read_packet
 
-__all__ = ["ENGINEIO3", "EngineIO3"]
+__all__ = ["ENGINEIO3", "LONGEST_TEXT_CHARS", "EngineIO3"]
+
+#: Longest payload of text for a client that takes bytes.  In a browser 1.x asks for bytes whatever comes, and makes the
+#: text of them by one call with so many arguments (``String.fromCharCode.apply``), which fails from 65,536 in Safari,
+#: about 120,000 in Chromium, fewer deep in the stack; a packet of a payload of bytes it then reads one by one.
+LONGEST_TEXT_CHARS = 32_768
 
 _MESSAGE_BYTE = b"\x04"  # the type of a binary message, a number there and no digit
 
@@ -85,10 +90,13 @@ class EngineIO3:
         """A payload of text wherever it will do: all clients read that, and proxies let it pass.
 
         Where the client takes bytes, they go as they are, and so does text that is not ASCII, which 1.x wants encoded
-        twice in a payload of text, but not in one of bytes.
+        twice in a payload of text, but not in one of bytes; and what is long.
         """
         if self._polling:
-            if self._base64 or all(isinstance(item, str) and item.isascii() for item in fragments):
+            if self._base64 or (
+                all(isinstance(item, str) and item.isascii() for item in fragments)
+                and sum(map(len, fragments)) <= LONGEST_TEXT_CHARS
+            ):
                 return ("".join([_in_text(item) for item in fragments]),)
             return (b"".join([_in_bytes(item) for item in fragments]),)
         if self._base64:
