@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Sequence
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,18 +24,22 @@ from polysock_transports.dialects.socketio09 import SOCKETIO09
 from polysock_transports.dialects.sockjs import SOCKJS
 from polysock_transports.errors import CloseReason, ProtocolError
 from polysock_transports.eventsource import EventSource
-from polysock_transports.gateway import _HTTP_TRANSPORTS, _WEBSOCKETS
+from polysock_transports.gateway import _HTTP_TRANSPORTS, _WEBSOCKETS, Gateway, SessionListener
 from polysock_transports.htmlfile import HtmlFile, LegacyHtmlFile
+from polysock_transports.httplane import HttpConnection
 from polysock_transports.jsonp import JsonpPolling, LegacyJsonp
 from polysock_transports.legacygateway import _HTTP_TRANSPORTS as _LEGACY_TRANSPORTS
 from polysock_transports.limits import Limits
 from polysock_transports.multipart import XhrMultipart
+from polysock_transports.pages import Answer
 from polysock_transports.permessage_deflate import DeflateOptions, negotiate
-from polysock_transports.pipes import ClosingExchange, Exchange, IOStreamPipe, KeepAliveExchange
+from polysock_transports.pipes import ClosingExchange, Exchange, IOStreamPipe, KeepAliveExchange, Pipe
 from polysock_transports.rfc6455 import handshake_response
+from polysock_transports.socketpipe import SocketPipe
+from polysock_transports.takeover import can_take_over, find_server, take_over
 from polysock_transports.transport import HttpTransport, Transport
 from polysock_transports.websocket import RawWebSocket, WebSocket
-from polysock_transports.wire import Frame
+from polysock_transports.wire import ConnectionInfo, Frame
 from polysock_transports.xhr import LegacyPolling, XhrPolling, XhrStreaming
 from support import rawhttp
 from support.clients import (
@@ -58,7 +63,7 @@ class Pair:
     transport: type[Transport]
     dialect: Dialect
     form: str = ""
-    """HTTP/1.0 or compression, where that is another path through the code."""
+    """HTTP/1.0, compression, or a connection taken over from Tornado, where that is another path through the code."""
 
     def __str__(self) -> str:
         return "-".join(filter(None, (self.transport.name, self.dialect.name, self.form)))
@@ -80,15 +85,15 @@ PAIRS = [
     *(
         Pair(transport, SOCKJS, form)
         for transport in (XhrPolling, XhrStreaming, EventSource, HtmlFile, JsonpPolling)
-        for form in ("", "http10")
+        for form in ("", "http10", "taken")
     ),
     *(
         Pair(transport, SOCKETIO09, form)
         for transport in (LegacyPolling, LegacyJsonp, LegacyHtmlFile, XhrMultipart)
-        for form in ("", "http10")
+        for form in ("", "http10", "taken")
     ),
-    *(Pair(WebSocket, SOCKJS, form) for form in ("", "deflate")),
-    *(Pair(RawWebSocket, PLAIN, form) for form in ("", "deflate")),
+    *(Pair(WebSocket, SOCKJS, form) for form in ("", "deflate", "taken")),
+    *(Pair(RawWebSocket, PLAIN, form) for form in ("", "deflate", "taken")),
 ]
 exact_pair = pytest.mark.parametrize("pair", [pair for pair in PAIRS if pair.form != "deflate"], ids=str)
 every_pair = pytest.mark.parametrize("pair", PAIRS, ids=str)
@@ -130,12 +135,26 @@ class Owner:
         self.told.append(body)
 
 
+def no_session(info: ConnectionInfo, session_id: str) -> SessionListener:
+    raise AssertionError("nobody opens one here")
+
+
+def no_page(page: str, mount: str, headers: Mapping[str, str]) -> Answer:
+    raise AssertionError("nobody asks for one here")
+
+
+def reads(pipe: Any) -> bool:
+    """Whether *pipe* has asked for what comes next."""
+    return pipe._transport.is_reading() if isinstance(pipe, SocketPipe) else pipe._reading
+
+
 class Harness(RequestHandler):
     """Puts the answer to a request into the transport under test, as the gateway does."""
 
     def initialize(self, pair: Pair, limits: Limits, made: asyncio.Queue[Transport]) -> None:
         self.pair, self.limits, self.made = pair, limits, made
         self.exchange: Exchange | None = None
+        self.gateway = Gateway(SOCKJS, no_session, re.compile("/"), no_page, limits)
 
     def get(self) -> None:
         transport = self.http() if self.pair.is_http else self.websocket()
@@ -145,6 +164,8 @@ class Harness(RequestHandler):
     def http(self) -> Transport:
         if self.request.version == "HTTP/1.0":
             self.exchange = ClosingExchange(self.detach(), self.done)
+        elif self.pair.form == "taken":
+            self.exchange = self.taken()
         else:
             connection: Any = self.request.connection
             self.exchange = KeepAliveExchange(connection, self.done, close=False)
@@ -153,6 +174,17 @@ class Harness(RequestHandler):
         transport: Any = self.pair.transport
         made: Transport = transport(self.exchange, (("X-Test", "1"),), options, self.limits)
         return made
+
+    def taken(self) -> Exchange:
+        http: Any = self.request.connection
+        server = find_server(self.request.server_connection)
+        assert server is not None
+        lane, context = self.gateway.lane, http.context
+        assert can_take_over(http.stream)
+        sock, rest = take_over(self.detach())
+        connection = HttpConnection(lane, self.gateway, self.application, type(self), server, context, "host")
+        connection.connect(sock, rest)
+        return connection.begin(self.done)
 
     def done(self, status: int) -> None:
         pass
@@ -165,7 +197,11 @@ class Harness(RequestHandler):
         headers = self.request.headers
         agreed = negotiate(headers.get("Sec-WebSocket-Extensions"), DeflateOptions(threshold_bytes=1))
         head = handshake_response(headers["Sec-WebSocket-Key"], None, agreed[0] if agreed else None)
-        pipe = IOStreamPipe(self.detach(), read_chunk_bytes=self.limits.read_chunk_bytes)
+        stream = self.detach()
+        pipe: Pipe | None = self.gateway.take_over(stream) if self.pair.form == "taken" else None
+        if pipe is None:
+            assert self.pair.form != "taken"
+            pipe = IOStreamPipe(stream, read_chunk_bytes=self.limits.read_chunk_bytes)
         pipe.write(head)
         transport: Any = self.pair.transport
         made: Transport = transport(pipe, self.limits, max_message_bytes=1 << 20, deflate=agreed[1] if agreed else None)
@@ -395,7 +431,7 @@ async def test_what_the_peer_sends_is_received_unless_paused(pair: Pair) -> None
         transport.pause()
         # One read may already stand; what comes after it is not looked at.
         await peer.socket.send_text("two")
-        await until(lambda: owner.told == ["one", "two"] or not transport._pipe._reading)  # type: ignore[attr-defined]
+        await until(lambda: owner.told == ["one", "two"] or not reads(transport._pipe))  # type: ignore[attr-defined]
         before = len(owner.told)
         await peer.socket.send_frame(BINARY, b"three")
         await turns()

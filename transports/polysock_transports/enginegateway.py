@@ -276,31 +276,21 @@ class EngineHandler(GatewayHandler):
         if session.is_upgraded or session.state is not State.OPEN:
             self._bad(BAD_REQUEST)
             return None
-        body = b"".join(self._body)
-        try:
-            form = "polling"
-            if "call" in route.options:
-                body = form_payload(body)
-            elif self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower() == _BINARY:
-                form = "binary"
-                if cast(EngineDialect, session.dialect).protocol != 3:
-                    raise ProtocolError("Engine.IO 4 posts text.")
-            session.check_inbox()
-            session.receive(body, form)
-        except ProtocolError as problem:
-            if problem.status == 400:
-                session.fail(problem.reason)
-            self._answer(problem.status, (*self._session_headers(), _TEXT), str(problem).encode())
-            return None
-        if session.inbox_full:
-            return self._answer_send_later(route, session)
-        self._answer_send(route)
-        return None
+        return self._deliver(route, session)
 
-    async def _answer_send_later(self, route: Route, session: Session) -> None:
-        # Clients post again when this is answered: so a slow handler holds back its own client.
-        await session.room()
-        self._answer_send(route)
+    def _payload(self, route: Route, body: bytes, session: Session) -> tuple[str | bytes, str]:
+        if "call" in route.options:
+            return form_payload(body), "polling"
+        if self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != _BINARY:
+            return body, "polling"
+        if cast(EngineDialect, session.dialect).protocol != 3:
+            raise ProtocolError("Engine.IO 4 posts text.")
+        return body, "binary"
+
+    def _answer_unread(self, session: Session, error: ProtocolError) -> None:
+        if error.status == 400:
+            cast(EngineSession, session).fail(error.reason)
+        super()._answer_unread(session, error)
 
     def _answer_send(self, route: Route) -> None:
         self._answer(200, (*self._session_headers(), *_OK), b"ok")
@@ -320,6 +310,3 @@ def _open_soon(session: EngineSession, transport: Transport) -> None:
             session.peer_closed(ABNORMAL_CLOSURE)  # it broke meanwhile
 
     asyncio.get_running_loop().call_soon(begin)
-
-
-_TEXT = ("Content-Type", "text/plain; charset=UTF-8")

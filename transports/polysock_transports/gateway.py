@@ -129,6 +129,7 @@ class Gateway:
         self.lane = HttpLane(
             self.clock,
             body_timeout_s=limits.body_timeout_s,
+            max_ahead_bytes=limits.max_ahead_bytes,
             read_bytes=limits.read_chunk_bytes,
             high_bytes=limits.pipe_high_bytes,
             write_timeout_s=limits.write_timeout_s,
@@ -355,7 +356,11 @@ class GatewayHandler:
         return exchange
 
     def _done(self, status: int) -> None:
-        self._log_access(status or 499)
+        try:
+            self._log_access(status or 499)
+        except Exception:
+            # The application's own log_function; the session that this answer belongs to must not fail with it.
+            log.exception("the access log failed")
 
     def on_finish(self) -> None:
         """The host is done with the request."""
@@ -515,20 +520,31 @@ class GatewayHandler:
         if gateway.verify_address and session.address != self._address():
             self._answer(403, (*self._session_headers(), _TEXT), b"This session belongs to another address.\n")
             return None
-        body = b"".join(self._body)
-        unwrap = route.options.get("unwrap")
-        if unwrap is not None:
-            body = unwrap(body, self.request.headers.get("Content-Type", ""))
+        return self._deliver(route, session)
+
+    def _deliver(self, route: Route, session: Session) -> Awaitable[None] | None:
+        """Hand the body to *session*, and answer when it has room for more."""
         try:
+            body, form = self._payload(route, b"".join(self._body), session)
             session.check_inbox()
-            session.receive(body, route.transport)
+            session.receive(body, form)
         except ProtocolError as error:
-            self._answer(error.status, (*self._session_headers(), _TEXT), str(error).encode())
+            self._answer_unread(session, error)
             return None
         if session.inbox_full:
             return self._answer_send_later(route, session)
         self._answer_send(route)
         return None
+
+    def _payload(self, route: Route, body: bytes, session: Session) -> tuple[str | bytes, str]:
+        """What *body* holds for the dialect, and in which form.  Raises ProtocolError."""
+        unwrap = route.options.get("unwrap")
+        if unwrap is not None:
+            body = unwrap(body, self.request.headers.get("Content-Type", ""))
+        return body, route.transport
+
+    def _answer_unread(self, session: Session, error: ProtocolError) -> None:
+        self._answer(error.status, (*self._session_headers(), _TEXT), str(error).encode())
 
     async def _answer_send_later(self, route: Route, session: Session) -> None:
         # Clients send the next payload when this one is answered: so a slow handler holds back its own client.
@@ -717,12 +733,12 @@ class TornadoRequest(RequestHandler):
         request, gateway = self.request, self.gateway
         http: Any = request.connection
         server = find_server(request.server_connection) if gateway.can_take_over(http.stream) else None
-        if server is None or server.conn_params.no_keep_alive:
+        if server is None:
             return None
         context = http.context
         self._finished = True
         sock, rest = take_over(self.detach())
-        connection = HttpConnection(gateway.lane, gateway, self.application, server, context, request.host)
+        connection = HttpConnection(gateway.lane, gateway, self.application, type(self), server, context, request.host)
         connection.connect(sock, rest)
         return connection.begin(self._done)
 

@@ -11,21 +11,23 @@ import asyncio
 import logging
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
 
 from tornado.escape import parse_qs_bytes
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPHeaders
+from tornado.httputil import HTTPHeaders, parse_cookie, split_host_and_port
 from tornado.log import access_log
-from tornado.web import Application
+from tornado.web import Application, RequestHandler
 
 from .clock import Clock, Timer
 from .http1 import LAST_CHUNK, HeadCache, chunk
 from .pipes import Exchange, Headers
 from .socketpipe import Lane, Outflow
-from .takeover import client_of, delist, enlist, give_back
+from .takeover import accepts, client_of, delist, describe, enlist, give_back, idle_limit_s, late_handler, target_of
 from .wire import Route
 
 if TYPE_CHECKING:
@@ -45,13 +47,16 @@ _ONCE = frozenset(("Host", "Content-Length", "Content-Type", "Connection", "Orig
 _TORNADOS = ("Transfer-Encoding", "Content-Encoding", "Upgrade", "Expect")
 _LENGTH = re.compile(r"[0-9]{1,10}\Z")
 _MAX_HEAD_BYTES = 16 * 1024
-# What a client may send ahead while its poll is parked.
-_MAX_AHEAD_BYTES = 64 * 1024
+# Tornado counts what it parses of a query; ours have a handful of arguments.
+_MAX_ARGUMENTS = 64
 #: Routes whose requests are answered on this lane (``Route.kind``).
 LANE_KINDS = frozenset(("receive", "send"))
-_MAX_HEADS = 512
-# As long as Tornado lets a connection be idle.
-_IDLE_S = 3600.0
+# Transports that leave HTTP, and refuse a request that does not ask for it.
+_NOT_HTTP = frozenset(("websocket", "rawwebsocket", "flashsocket"))
+_MAX_REMEMBERED = 512
+_MAX_REMEMBERED_BYTES = 2 * 1024
+_MAX_SWEEP_S = 60.0
+_ERROR = (("Content-Type", "text/plain; charset=UTF-8"),)
 
 
 class _Fields:
@@ -86,52 +91,93 @@ def read_fields(block: bytes) -> _Fields | None:
 class HttpLane(Lane):
     """What the taken-over HTTP connections of one endpoint share."""
 
-    __slots__ = ("_body_timeout_s", "_clock", "_connections", "_fields", "_idle_timer", "_waiting_for_body", "heads")
+    __slots__ = (
+        "_body_timeout_s",
+        "_connections",
+        "_fields",
+        "_late",
+        "_sweep_s",
+        "_sweep_timer",
+        "_tasks",
+        "_waiting_for_body",
+        "clock",
+        "heads",
+        "max_ahead_bytes",
+    )
 
-    def __init__(self, clock: Clock, *, body_timeout_s: float, **sizes: Any) -> None:
+    def __init__(self, clock: Clock, *, body_timeout_s: float, max_ahead_bytes: int, **sizes: Any) -> None:
         super().__init__(**sizes)
+        self.max_ahead_bytes = max_ahead_bytes
         self.heads = HeadCache()
+        self.clock = clock
         self._fields: dict[bytes, _Fields] = {}
-        self._clock = clock
+        self._late: dict[type[RequestHandler], type[RequestHandler]] = {}  # one for each time the URLs were mounted
         self._body_timeout_s = body_timeout_s
         self._connections: set[HttpConnection] = set()
         self._waiting_for_body: dict[HttpConnection, Timer] = {}
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._sweep_s = 0.0
 
     def watch(self, connection: HttpConnection) -> None:
-        """Close *connection* when it has been idle for as long as Tornado would let it: one timer for all of them."""
+        """Close *connection* when it has been idle for as long as its server lets it: one timer for all of them."""
         self._connections.add(connection)
-        if self._idle_timer is None:
-            self._idle_timer = asyncio.get_running_loop().call_later(_IDLE_S / 4, self._sweep)
+        sweep_s = min(_MAX_SWEEP_S, connection.idle_limit_s / 4)
+        if self._sweep_timer is None or sweep_s < self._sweep_s:
+            self._sweep_s = sweep_s
+            self._sweep_later()
 
     def forget(self, connection: HttpConnection) -> None:
         self.body_came(connection)
         self._connections.discard(connection)
-        if not self._connections and self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
+        if not self._connections:
+            self._stop_sweeping()
 
     def _sweep(self) -> None:
         for connection in list(self._connections):
-            if connection.idle_s() >= _IDLE_S:
-                connection.abort()
-        self._idle_timer = asyncio.get_running_loop().call_later(_IDLE_S / 4, self._sweep)
+            if connection.idle_s() >= connection.idle_limit_s:
+                connection.cut()
+        self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        self._stop_sweeping()
+        # Not on the injected clock: applications' tests that turn it count its timers, and this one is no session's.
+        self._sweep_timer = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
+
+    def _stop_sweeping(self) -> None:
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+            self._sweep_timer = None
 
     def wait_for_body(self, connection: HttpConnection) -> None:
         """Cut *connection* where the rest of a body does not come in time."""
-        self._waiting_for_body[connection] = self._clock.call_later(self._body_timeout_s, connection.abort)
+        self._waiting_for_body[connection] = self.clock.call_later(self._body_timeout_s, connection.cut)
 
     def body_came(self, connection: HttpConnection) -> None:
         timer = self._waiting_for_body.pop(connection, None)
         if timer is not None:
             timer.cancel()
 
+    def keep(self, answering: Awaitable[None], done: Callable[[asyncio.Future[None]], None]) -> None:
+        """Have *answering* run; *done* gets its future when it is over."""
+        task = asyncio.ensure_future(answering)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(done)
+
+    def late(self, kind: type[RequestHandler]) -> type[RequestHandler]:
+        """What log functions get in place of a *kind* of handler."""
+        found = self._late.get(kind)
+        if found is None:
+            found = self._late[kind] = late_handler(kind)
+        return found
+
     def fields(self, block: bytes) -> _Fields | None:
         found = self._fields.get(block)
         if found is None:
             found = read_fields(block)
-            if found is not None:
-                if len(self._fields) >= _MAX_HEADS:
+            if found is not None and len(block) <= _MAX_REMEMBERED_BYTES:
+                if len(self._fields) >= _MAX_REMEMBERED:
                     self._fields.clear()
                 self._fields[block] = found
         return found
@@ -143,6 +189,7 @@ class _Request:
     __slots__ = ("_arguments", "headers", "host", "method", "path", "protocol", "query", "remote_ip", "started", "uri")
 
     version = "HTTP/1.1"
+    connection = None  # nobody may write to it
 
     def __init__(self, method: str, uri: str, headers: HTTPHeaders, remote_ip: str, protocol: str) -> None:
         self.method = method
@@ -164,12 +211,15 @@ class _Request:
     arguments = query_arguments
 
     @property
+    def host_name(self) -> str:
+        return split_host_and_port(self.host.lower())[0]
+
+    @property
     def cookies(self) -> SimpleCookie:
-        cookies = SimpleCookie()
-        try:
-            cookies.load(self.headers.get("Cookie", ""))
-        except CookieError:
-            cookies.clear()
+        cookies: SimpleCookie = SimpleCookie()
+        for name, value in parse_cookie(self.headers.get("Cookie", "")).items():
+            with suppress(CookieError):  # of a name that has no business in a cookie
+                cookies[name] = value
         return cookies
 
     def request_time(self) -> float:
@@ -181,11 +231,14 @@ class LaneRequest:
 
     _status = 0
 
-    if TYPE_CHECKING:
+    if TYPE_CHECKING:  # of ``GatewayHandler``
+        _exchange: Exchange | None
 
         def initialize(self, gateway: Gateway) -> None: ...
 
         def _done(self, status: int) -> None: ...
+
+        def _answer(self, status: int, headers: Headers, body: bytes = b"") -> None: ...
 
     def __init__(self, connection: HttpConnection, request: _Request) -> None:
         self.initialize(connection.gateway)
@@ -197,13 +250,20 @@ class LaneRequest:
         return self._connection.begin(self._done)
 
     def _bound_body(self) -> None:
-        """The connection's sweep does it."""
+        """The connection does it."""
 
     def detach(self) -> Any:
         raise AssertionError("a request that leaves HTTP is Tornado's")
 
     async def _ask_application(self) -> bool:
         raise AssertionError("a request that the application has to see is Tornado's")
+
+    def fail(self) -> None:
+        """It could not be served: say so, or where the answer has begun, cut it off."""
+        if self._exchange is None:
+            self._answer(500, _ERROR, b"Internal Server Error\n")
+        else:
+            self._connection.cut()
 
     def get_status(self) -> int:
         return self._status
@@ -213,8 +273,15 @@ class LaneRequest:
 
     def _log_access(self, status: int) -> None:
         self._status = status
-        if "log_function" in self.application.settings or access_log.isEnabledFor(logging.INFO) or status >= 400:
-            self.application.log_request(self)  # type: ignore[arg-type]  # it has what a log line needs
+        application = self.application
+        ordinary = getattr(application.log_request, "__func__", None) is Application.log_request
+        if not ordinary or "log_function" in application.settings:
+            # The application's own takes a handler of Tornado's, all of it.
+            connection = self._connection
+            late, named = connection.lane.late(connection.kind), {"gateway": connection.gateway}
+            application.log_request(describe(late, application, self.request, status, named))
+        elif status >= 400 or access_log.isEnabledFor(logging.INFO):
+            application.log_request(self)  # type: ignore[arg-type]  # it has what a log line needs
 
 
 class _Exchange(Exchange):
@@ -222,8 +289,9 @@ class _Exchange(Exchange):
 
     __slots__ = ("_connection", "_on_done", "_status")
 
-    def __init__(self, connection: HttpConnection, on_done: Callable[[int], None]) -> None:
-        self._connection: HttpConnection | None = connection
+    def __init__(self, connection: HttpConnection | None, on_done: Callable[[int], None]) -> None:
+        """*connection*: None where the client has left before the answer began."""
+        self._connection = connection
         self._on_done: Callable[[int], None] | None = on_done
         self._status = 0
 
@@ -232,16 +300,18 @@ class _Exchange(Exchange):
         return self._connection.backlog if self._connection is not None else 0
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        self._status = status
         connection = self._connection
         if connection is not None:
-            self._status = status
             connection.write(connection.lane.heads.whole(status, tuple(headers), body))
             self._end(connection)
+        else:
+            self._done()
 
     def start(self, status: int, headers: Headers, first: bytes) -> None:
+        self._status = status
         connection = self._connection
         if connection is not None:
-            self._status = status
             head = connection.lane.heads.chunked(status, tuple(headers))
             connection.write(head + chunk(first) if first else head)
 
@@ -260,7 +330,7 @@ class _Exchange(Exchange):
         self.owner = None
         if connection is not None:
             self._done()
-            connection.abort()
+            connection.cut()
 
     def lost(self) -> None:
         self._connection = None
@@ -276,8 +346,8 @@ class _Exchange(Exchange):
     def _end(self, connection: HttpConnection) -> None:
         self._connection = None
         self.owner = None
-        self._done()
         connection.answered()
+        self._done()
 
     def _done(self) -> None:
         on_done, self._on_done = self._on_done, None
@@ -298,32 +368,44 @@ class HttpConnection(Outflow):
         "_is_paused",
         "_is_reading",
         "_need",
+        "_routed",
         "_server",
         "_since",
         "application",
         "gateway",
+        "kind",
         "lane",
     )
 
     def __init__(
-        self, lane: HttpLane, gateway: Gateway, application: Application, server: HTTPServer, context: Any, host: str
+        self,
+        lane: HttpLane,
+        gateway: Gateway,
+        application: Application,
+        kind: type[RequestHandler],
+        server: HTTPServer,
+        context: Any,
+        host: str,
     ) -> None:
-        """*server* and *context* are Tornado's of this connection, *host* what its first request was for."""
+        """*server* and *context* are Tornado's of this connection; *host* is what its first request was for, and *kind*
+        the handler that Tornado's routing found for it."""
         super().__init__(lane)
         self.lane = lane
         self.gateway = gateway
         self.application = application
+        self.kind = kind
         self._server = server
         self._context = context
         self._host = host
         self._buffer: bytes | bytearray = b""
-        self._need = 0  # how long the buffer must be before it is worth a look
+        self._need = 0  # how long a body must be to be whole
         self._exchange: _Exchange | None = None
         self._handler: Any = None  # of a request whose body is still coming
         self._awaiting: Any = None  # of a request whose answer waits for something
+        self._routed: tuple[_Fields, str, str] | None = None  # what Tornado's routing has sent to us
         self._is_reading = False
         self._is_paused = False
-        self._since = asyncio.get_running_loop().time()
+        self._since = lane.clock.now()
 
     def connect(self, sock: socket.socket, rest: bytes = b"") -> None:
         """Go on over *sock*; *rest* is what was read of it before."""
@@ -332,75 +414,88 @@ class HttpConnection(Outflow):
         enlist(self._server, self)
         self.lane.watch(self)
 
+    @property
+    def idle_limit_s(self) -> float:
+        return idle_limit_s(self._server)
+
     def idle_s(self) -> float:
         """How long the client has asked for nothing."""
-        if self._exchange is not None or self._handler is not None:
+        if self._handler is not None or self._is_busy:
             return 0.0
-        return asyncio.get_running_loop().time() - self._since
+        return self.lane.clock.now() - self._since
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether the next request has to wait: its predecessor is not answered, or the client not taking answers."""
+        return self._exchange is not None or self._awaiting is not None or self._over
 
     def begin(self, on_done: Callable[[int], None]) -> Exchange:
         """The answer to the request that was read last."""
         self._awaiting = None
+        if self._transport.is_closing():
+            gone = _Exchange(None, on_done)
+            asyncio.get_running_loop().call_soon(gone.lost)  # for whoever answers in parts
+            return gone
         self._exchange = exchange = _Exchange(self, on_done)
         return exchange
 
     def answered(self) -> None:
         """The answer is complete: on to the next request."""
         self._exchange = None
-        self._since = asyncio.get_running_loop().time()
-        if self._is_paused:
-            self._is_paused = False
-            self._transport.resume_reading()
-        if self._buffer and not self._is_reading:
+        self._since = self.lane.clock.now()
+        if (self._buffer or self._is_paused) and not self._is_reading:
             # In a turn of its own: whoever answers holds a call stack, and clients that send ahead would make it deep.
             asyncio.get_running_loop().call_soon(self._read)
 
     # -- reading
 
     def buffer_updated(self, count: int) -> None:
-        data = self.lane.buffer[:count]
-        if not self._buffer:
-            self._buffer = bytes(data)
-        else:
-            if type(self._buffer) is bytes:
-                # One that grows in place: a body in many small pieces would otherwise be copied for each of them.
-                self._buffer = bytearray(self._buffer)
-            self._buffer += data
-        if self._exchange is not None:
-            if len(self._buffer) > _MAX_AHEAD_BYTES:
-                self._is_paused = True
-                self._transport.pause_reading()
-            return
-        if len(self._buffer) >= self._need:
+        data = bytes(self.lane.buffer[:count])
+        self._buffer = self._buffer + data if self._handler is None else self._longer_body(data)
+        if self._handler is None or len(self._buffer) >= self._need:
             self._read()
+
+    def _longer_body(self, data: bytes) -> bytearray:
+        body = self._buffer
+        if not isinstance(body, bytearray):
+            body = bytearray(body)  # which grows in place, however small the pieces are
+        body += data
+        return body
 
     def _read(self) -> None:
         """Serve what has come, as far as requests are whole and their predecessors answered."""
         self._is_reading = True
+        transport = self._transport
         try:
-            while self._buffer and self._exchange is None and not self._transport.is_closing():
+            while self._buffer and not self._is_busy and not transport.is_closing():
                 if not (self._read_body() if self._handler is not None else self._read_head()):
                     break
+        except Exception:
+            log.exception("a taken-over connection failed")
+            self.cut()
         finally:
             self._is_reading = False
+        too_far = self._is_busy and len(self._buffer) > self.lane.max_ahead_bytes
+        if too_far is not self._is_paused:
+            self._is_paused = too_far
+            if too_far:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
 
     def _read_head(self) -> bool:
         """Take a request off the buffer; False where it is not whole, or not ours."""
         data = self._buffer
         end = data.find(b"\r\n\r\n")
         if end < 0:
-            self._need = len(data) + 1
-            # Lines may end in LF alone for Tornado, which then sees the end of a head that never ends for us.
+            # To Tornado a bare LF ends a line too, and so this may be a whole head.
             if len(data) > _MAX_HEAD_BYTES or data.count(b"\n") != data.count(b"\r\n"):
                 self._give_back()
             return False
         line_end = data.find(b"\r\n")
         line = _REQUEST_LINE.match(data, 0, line_end)
-        fields = (
-            self.lane.fields(bytes(data[line_end + 2 : end + 2]))
-            if line is not None and end <= _MAX_HEAD_BYTES
-            else None
-        )
+        is_short = line is not None and end <= _MAX_HEAD_BYTES
+        fields = self.lane.fields(bytes(data[line_end + 2 : end + 2])) if is_short else None
         # Another host may be another application, or other routes.
         if line is None or fields is None or fields.headers["Host"] != self._host:
             self._give_back()
@@ -409,33 +504,52 @@ class HttpConnection(Outflow):
         remote_ip, protocol = client_of(self._server, self._context, fields.headers)
         request = _Request(method, line.group(2).decode("ascii"), fields.headers, remote_ip, protocol)
         handler = self.gateway.lane_handler(self, request)
-        handler.choose()
-        if not self._is_ours(handler, method, fields.length):
+        try:
+            ours = self._is_ours(handler, method, end + 4, fields.length) and self._is_routed_here(request, fields)
+            if ours:
+                handler.admit()
+        except Exception:
+            ours = False  # it fails in Tornado too, which reports it
+        if not ours:
             self._give_back()
             return False
-        self._buffer = bytes(data[end + 4 :])
-        handler.admit()
+        self._buffer = data[end + 4 :]
         self._handler, self._need = handler, fields.length
         if len(self._buffer) < fields.length:
             self.lane.wait_for_body(self)
         return self._read_body()
 
-    def _is_ours(self, handler: Any, method: str, length: int) -> bool:
-        route = handler.route
-        if type(route) is not Route or route.kind not in LANE_KINDS or route.transport in ("websocket", "rawwebsocket"):
+    def _is_ours(self, handler: Any, method: str, head_bytes: int, length: int) -> bool:
+        handler.choose()
+        route, gateway = handler.route, self.gateway
+        if type(route) is not Route or route.kind not in LANE_KINDS or route.transport in _NOT_HTTP:
             return False
         if method == "GET" and length:
             return False
-        if route.kind == "send" or length:
-            limit = handler.body_limit()
-            if length > limit:
-                return False
-        # A session that opens is the application's own handler's to see.
+        if length and length > handler.body_limit():
+            return False
+        if not accepts(self._server, head_bytes, length) or handler.request.query.count("&") >= _MAX_ARGUMENTS:
+            return False
+        # A session that opens is the application's own handler's to see; one that is there may be gone with the body.
         return (
             route.kind == "send"
-            or self.gateway.base_handler is None
-            or self.gateway.store.get(route.session_id) is not None
+            or gateway.base_handler is None
+            or (not length and gateway.store.get(route.session_id) is not None)
         )
+
+    def _is_routed_here(self, request: _Request, fields: _Fields) -> bool:
+        """Whether Tornado's routing sends *request* to this endpoint too: other rules may come before its own."""
+        known = self._routed
+        if known is not None and known[0] is fields and known[1] == request.path and known[2] == request.method:
+            return True
+        target = target_of(self._server, request)
+        if target is None or target[0] is not self.application:
+            return False
+        arguments = target[1]
+        if not isinstance(arguments, dict) or arguments.get("gateway") is not self.gateway:
+            return False
+        self._routed = (fields, request.path, request.method)
+        return True
 
     def _read_body(self) -> bool:
         length, data = self._need, self._buffer
@@ -444,58 +558,75 @@ class HttpConnection(Outflow):
         if length:
             self.lane.body_came(self)
         handler, self._handler, self._need = self._handler, None, 0
-        body, self._buffer = (bytes(data[:length]), bytes(data[length:])) if length else (b"", data)
+        if length:
+            body, self._buffer = bytes(data[:length]), bytes(data[length:])
+        else:
+            body = b""
         try:
-            result = handler.serve(body)
+            answering = handler.serve(body)
         except Exception:
-            log.exception("a request failed on a taken-over connection: %s", handler._request_summary())
-            self.abort()
-            return False
-        if result is not None:
-            self.gateway.store.keep(asyncio.ensure_future(result))
+            log.exception("a request failed: %s", handler._request_summary())
+            handler.fail()
+            return True
+        if answering is not None:
             if self._exchange is None:
-                self._awaiting, self._exchange = handler, _Exchange(self, handler._done)
+                self._awaiting = handler
+            self.lane.keep(answering, partial(self._answered_late, handler))
         return True
+
+    def _answered_late(self, handler: Any, answering: asyncio.Future[None]) -> None:
+        """What *handler* had to wait for is over, and so is *handler*."""
+        error = None if answering.cancelled() else answering.exception()
+        if error is not None:
+            log.error("a request failed: %s", handler._request_summary(), exc_info=error)
+        begun = self._exchange is not None and self._exchange is handler._exchange
+        if self._awaiting is handler or (error is not None and begun):
+            handler.fail()
 
     def _give_back(self) -> None:
         """The request at the start of the buffer is Tornado's, and so is the connection from here on."""
         self.send()
         transport = self._transport
+        if transport.is_closing():
+            return
         if transport.get_write_buffer_size():
             # What the peer has not taken yet has to leave first: come back when it has.
             transport.pause_reading()
             transport.set_write_buffer_limits(0)
             self._over = True
             return
-        sock = transport.get_extra_info("socket").dup()
-        data, self._buffer = self._buffer, b""
+        try:
+            sock = transport.get_extra_info("socket").dup()
+        except OSError as error:
+            log.warning("a connection could not be given back to Tornado: %s", error)
+            self.cut()
+            return
+        data, self._buffer = bytes(self._buffer), b""
         delist(self._server, self)
         self.lane.forget(self)
         transport.abort()
-        give_back(self._server, sock, bytes(data))
+        give_back(self._server, self._context, sock, data)
 
     # -- ending
 
     def drained(self) -> None:
         if self._exchange is not None:
             self._exchange.drained()
-        elif self._buffer and not self._is_reading:
+        elif not self._is_reading:
             self._read()
-
-    def abort(self) -> None:
-        self._transport.abort()
 
     async def close(self) -> None:
         """Cut the connection; ``HTTPServer.close_all_connections`` calls this."""
         delist(self._server, self)
-        self.abort()
+        self.cut()
 
     def connection_lost(self, error: Exception | None) -> None:
         delist(self._server, self)
-        self._buffer = b""
-        handler, self._handler = self._handler or self._awaiting, None
-        exchange, self._exchange, self._awaiting = self._exchange, None, None
         self.lane.forget(self)
+        self._buffer = b""
+        self._pending.clear()
+        handler, exchange = self._handler or self._awaiting, self._exchange
+        self._handler = self._awaiting = self._exchange = None
         if handler is not None:
             handler.on_connection_close()
         if exchange is not None:

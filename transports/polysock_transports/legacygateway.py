@@ -225,17 +225,13 @@ class LegacyHandler(GatewayHandler):
             # As the reference server does; the client learns of it on what it receives by.
             self._answer_send(route)
             return None
-        body = b"".join(self._body)
-        try:
-            session.check_inbox()
-            session.receive(form_payload(body) if "call" in route.options else body)
-        except ProtocolError as problem:
-            self._answer(problem.status, (*self._session_headers(), _TEXT, _UNFILTERED), str(problem).encode())
-            return None
-        if session.inbox_full:
-            return self._answer_send_later(route, session)
-        self._answer_send(route)
-        return None
+        return self._deliver(route, session)
+
+    def _payload(self, route: Route, body: bytes, session: Session) -> tuple[str | bytes, str]:
+        return (form_payload(body) if "call" in route.options else body), ""
+
+    def _answer_unread(self, session: Session, error: ProtocolError) -> None:
+        self._answer(error.status, (*self._session_headers(), _TEXT, _UNFILTERED), str(error).encode())
 
     def _answer_send(self, route: Route) -> None:
         self._answer(200, (*self._session_headers(), _TEXT, _UNFILTERED), b"1")

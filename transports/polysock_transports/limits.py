@@ -30,6 +30,8 @@ class Limits:
     """Messages accepted and not yet handled; at this mark reading stops, POSTs wait, and at twice it they get 503."""
     max_inbox_bytes: int = 4_000_000
     """The same in bytes."""
+    max_ahead_bytes: int = 64 * 1024
+    """What a client may send ahead on a connection whose last request is not answered; beyond, it is not read."""
     max_waiting_sends: int = 8
     """POSTs of one session that may wait for the inbox at one time; one more is answered 503."""
 

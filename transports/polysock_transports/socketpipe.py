@@ -8,13 +8,17 @@ call.  No future, no task and no closure for a write.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+import sys
 from contextlib import suppress
 from typing import Any, cast
 
 from .pipes import Pipe
 
 __all__ = ["Lane", "SocketPipe"]
+
+log = logging.getLogger("polysock.gateway")
 
 
 class Lane:
@@ -39,11 +43,16 @@ class Lane:
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []
         for outflow in waiting:
-            outflow.send()
+            try:
+                outflow.send()
+            except Exception:
+                # Whoever was to go on writing has failed; the others' bytes wait behind it.
+                log.exception("writing to a taken-over connection failed")
+                outflow.cut()
 
     @staticmethod
     def is_open() -> bool:
-        """Whether this event loop can make a transport for a socket at once."""
+        """Whether this event loop can make a transport for a socket at once (uvloop cannot)."""
         return hasattr(asyncio.get_running_loop(), "_make_socket_transport")
 
     @staticmethod
@@ -93,12 +102,14 @@ class Outflow(asyncio.BufferedProtocol):
         data = pending[0] if len(pending) == 1 else b"".join(pending)
         pending.clear()
         transport = self._transport
+        if transport.is_closing():
+            return
         transport.write(data)
         self.backlog = stuck = transport.get_write_buffer_size()
-        if stuck:
-            if not self._bounded:
-                self._bound()
-        elif self._over:
+        if stuck and not self._bounded:
+            self._bound()
+        # Of what has gone over the mark here and not in its own buffer, asyncio will not tell when it has drained.
+        if self._over and stuck <= self._lane.high_bytes and not transport.is_closing():
             self._over = False
             self.drained()
 
@@ -113,6 +124,11 @@ class Outflow(asyncio.BufferedProtocol):
 
     def drained(self) -> None:
         """Nothing much waits any more."""
+
+    def cut(self) -> None:
+        """Close now; ``connection_lost`` follows."""
+        self._pending.clear()
+        self._transport.abort()
 
     # -- told by asyncio
 
@@ -182,7 +198,7 @@ class SocketPipe(Outflow, Pipe):
     def abort(self) -> None:
         self.owner = None
         self._closing = True
-        self._transport.abort()
+        self.cut()
 
     def drained(self) -> None:
         if self.owner is not None and not self._closing:
@@ -191,11 +207,16 @@ class SocketPipe(Outflow, Pipe):
     # -- told by asyncio
 
     def buffer_updated(self, count: int) -> None:
+        if sys.version_info < (3, 11) and not self._transport.is_reading():
+            # It begins to read in the next turn of the loop, even where pause() was called in this one.
+            self._transport.resume_reading()
+            self._transport.pause_reading()
         if self.owner is not None and not self._closing:
             self.owner.data_received(bytes(self._lane.buffer[:count]))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = True
+        self._pending.clear()
         owner, self.owner = self.owner, None
         if owner is not None:
             owner.pipe_lost()

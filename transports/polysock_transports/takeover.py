@@ -10,13 +10,31 @@ from __future__ import annotations
 import asyncio
 import inspect
 import socket
+import time
 from typing import Any, Protocol
 
+from tornado.http1connection import HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPHeaders
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 from tornado.iostream import IOStream
+from tornado.routing import Router
+from tornado.web import Application, RequestHandler
 
-__all__ = ["Closable", "can_take_over", "client_of", "delist", "enlist", "find_server", "give_back", "take_over"]
+__all__ = [
+    "Closable",
+    "accepts",
+    "can_take_over",
+    "client_of",
+    "delist",
+    "describe",
+    "enlist",
+    "find_server",
+    "give_back",
+    "idle_limit_s",
+    "late_handler",
+    "take_over",
+    "target_of",
+]
 
 
 def can_take_over(stream: IOStream) -> bool:
@@ -48,7 +66,10 @@ def take_over(stream: IOStream) -> tuple[socket.socket, bytes]:
 
 
 def find_server(server_connection: object) -> HTTPServer | None:
-    """The server whose connection this is (``HTTPServerRequest.server_connection``), so that it can be given back."""
+    """The server whose connection this is (``HTTPServerRequest.server_connection``), so that it can be given back.
+
+    None where it is not known, or where further requests of the connection are not for us to answer past it.
+    """
     serving = getattr(server_connection, "_serving_future", None)
     if not isinstance(serving, asyncio.Task):
         return None
@@ -56,25 +77,56 @@ def find_server(server_connection: object) -> HTTPServer | None:
     if not inspect.iscoroutine(coroutine):
         return None
     server = inspect.getcoroutinelocals(coroutine).get("delegate")
-    return server if isinstance(server, HTTPServer) else None
+    if not isinstance(server, HTTPServer) or server.conn_params.no_keep_alive:
+        return None
+    # What an application has put between the connection and its router (to count, to filter) sees every request.
+    router = server.request_callback
+    if not isinstance(router, Router) or type(router).start_request is not Router.start_request:
+        return None
+    return server if type(server).start_request is HTTPServer.start_request else None
 
 
-def give_back(server: HTTPServer, sock: socket.socket, data: bytes) -> None:
+def give_back(server: HTTPServer, context: object, sock: socket.socket, data: bytes) -> None:
     """Let *server* serve the connection from here on; *data* is what was read of its next request.
 
-    Does what ``TCPServer`` does with a connection that it has just accepted.
+    Does what ``HTTPServer.handle_stream`` does with a new connection, but for *context*, which is that of the
+    connection from before (``HTTP1Connection.context``): its address may be one that cannot be asked for any more, or
+    was never the socket's own.
     """
-    try:
-        address = sock.getpeername()
-    except OSError:
-        sock.close()
-        return
-    chunk = getattr(server, "read_chunk_size", None)
-    stream = IOStream(sock, max_buffer_size=server.max_buffer_size, read_chunk_size=chunk)
+    stream = IOStream(sock, max_buffer_size=server.max_buffer_size, read_chunk_size=server.read_chunk_size)
     inside: Any = stream
     inside._read_buffer += data
     inside._read_buffer_size = len(data)
-    server.handle_stream(stream, address)
+    connection = HTTP1ServerConnection(stream, server.conn_params, context)
+    server._connections.add(connection)
+    connection.start_serving(server)
+
+
+def accepts(server: HTTPServer, head_bytes: int, body_bytes: int) -> bool:
+    """Whether *server* would read a request of this size."""
+    settings = server.conn_params
+    largest = settings.max_body_size if settings.max_body_size is not None else server.max_buffer_size
+    return head_bytes <= settings.max_header_size and (largest is None or body_bytes <= largest)
+
+
+def idle_limit_s(server: HTTPServer) -> float:
+    """How long *server* lets a connection be without a request, in seconds."""
+    limit: float | None = server.conn_params.header_timeout
+    return float("inf") if limit is None else limit
+
+
+def target_of(server: HTTPServer, request: Any) -> tuple[object, object] | None:
+    """(application, arguments of the handler) of where *server* would send *request*; None for anything odd.
+
+    *request* has what routing rules look at; it is never on Tornado's own connection.
+    """
+    router = server.request_callback
+    assert isinstance(router, Router)
+    try:
+        found = router.find_handler(request)
+    except Exception:
+        return None  # a rule of the application's own wanted more; Tornado has it
+    return getattr(found, "application", None), getattr(found, "handler_kwargs", None)
 
 
 class Closable(Protocol):
@@ -104,3 +156,50 @@ def client_of(server: HTTPServer, context: Any, headers: HTTPHeaders) -> tuple[s
         return context.remote_ip, context.protocol
     finally:
         context._unapply_xheaders()
+
+
+class _Answered:
+    """The connection of a request that was answered past Tornado."""
+
+    def __init__(self, request: Any) -> None:
+        self.context = request  # it has the two names that are asked for
+
+    def set_close_callback(self, callback: object) -> None:
+        """It has closed, as far as this request goes."""
+
+
+def late_handler(kind: type[RequestHandler]) -> type[RequestHandler]:
+    """A *kind* of handler for an application's ``log_function``, for requests answered past Tornado (``describe``).
+
+    It becomes whole at the first look: most log functions look at little, and many at nothing.
+    """
+
+    def look(self: Any, name: str) -> Any:
+        what = self.__dict__.pop("_answered", None)
+        if what is None:
+            raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
+        _complete(self, *what)
+        return getattr(self, name)
+
+    return type(kind.__name__, (kind,), {"__getattr__": look})
+
+
+def describe(late: type[RequestHandler], application: Application, request: Any, status: int, named: Any) -> Any:
+    """A *late* handler (see ``late_handler``) of *request*; *named* are the handler's arguments."""
+    handler: Any = late.__new__(late)
+    handler._answered = (application, request, status, named)
+    return handler
+
+
+def _complete(handler: Any, application: Application, request: Any, status: int, named: Any) -> None:
+    seen = HTTPServerRequest(
+        start_line=RequestStartLine(request.method, request.uri, request.version),
+        headers=request.headers,
+        connection=_Answered(request),  # type: ignore[arg-type]  # it is asked for nothing else
+    )
+    inside: Any = seen
+    inside._start_time = time.time() - request.request_time()
+    handler.__init__(application, seen, **named)
+    handler.set_status(status)
+    handler._finished = handler._headers_written = True
+    handler.ui = None  # as Tornado's own finish() does: its modules point back at the handler

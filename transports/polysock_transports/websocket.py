@@ -130,7 +130,8 @@ class WebSocket(Transport):
                     self._fail(error.reason, str(error))
                     return
             elif kind is PingFrame:
-                if not self.finishing:
+                # To a peer that does not take them, the latest pong is enough (RFC 6455 section 5.5.3).
+                if not self.finishing and self._pipe.backlog <= self._high:
                     self._pipe.write(pong_frame(event.data))  # type: ignore[union-attr]
             elif kind is CloseFrame:
                 self._peer_closed(event)  # type: ignore[arg-type]

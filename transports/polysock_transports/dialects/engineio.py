@@ -20,6 +20,7 @@ from ..errors import CLIENT_CLOSED, ProtocolError
 from ..limits import Limits
 from ..wire import Bye, Message, Noop, Ping, Pong, Refusal, Request, Route, Signal, Upgrade
 from . import Dialect
+from .forms import form_field
 
 __all__ = [
     "GREETING",
@@ -27,7 +28,6 @@ __all__ = [
     "EngineRoutes",
     "EngineVersion",
     "error",
-    "form_field",
     "form_payload",
     "opening",
     "read_base64",
@@ -170,24 +170,14 @@ class EngineRoutes:
 # Browsers make every line break of a text area CR LF, so the client writes them as backslash and n, and doubles the
 # backslash where those two characters stood in the text (engine.io-client, polling-jsonp).
 _LINE_BREAK = re.compile(rb"(\\)?\\n")
-# urllib's function makes an object of every percent sign, 200 bytes of memory for each byte that a client sends. Python
-# has each character up to U+00FF once, so here they do the work of bytes; joining bytes needs 80 more for each piece.
-_PERCENT = re.compile("%([0-9A-Fa-f]{2})")
-_FIELD = re.compile(rb"(?:\A|&)d(?:=([^&]*))?(?![^&])")
-
-
-def form_field(body: bytes) -> bytes:
-    """Field ``d`` of a form, where JSONP clients put their payload.  Raises ProtocolError where there is none."""
-    found = _FIELD.search(body)
-    if found is None:
-        raise ProtocolError("The form has no field d.")
-    value = (found[1] or b"").replace(b"+", b" ").decode("latin-1")
-    return _PERCENT.sub(lambda escape: chr(int(escape[1], 16)), value).encode("latin-1")
 
 
 def form_payload(body: bytes) -> bytes:
     """The payload in a JSONP form of Engine.IO.  Raises ProtocolError where there is none."""
-    return _LINE_BREAK.sub(lambda found: rb"\n" if found.group(1) else b"\n", form_field(body))
+    payload = form_field(body)
+    if payload is None:
+        raise ProtocolError("The form has no field d.")
+    return _LINE_BREAK.sub(lambda found: rb"\n" if found.group(1) else b"\n", payload)
 
 
 _NOOP, _UPGRADE = Noop(), Upgrade()

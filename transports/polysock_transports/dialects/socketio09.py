@@ -17,7 +17,8 @@ import ujson
 from ..errors import CLIENT_CLOSED, INVALID_DATA, MESSAGE_TOO_BIG, CloseReason, ProtocolError
 from ..limits import Limits
 from ..wire import Frame, Message, Noop, Pong, Refusal, Request, Route, Signal
-from .engineio import form_field, read_query
+from .engineio import read_query
+from .forms import form_field
 
 __all__ = [
     "CONNECT",
@@ -196,8 +197,11 @@ def form_payload(body: bytes) -> str:
 
     Raises ProtocolError where there is none.
     """
+    field = form_field(body)
+    if field is None:
+        raise ProtocolError("The form has no field d.")
     try:
-        text = form_field(body).decode("utf-8")
+        text = field.decode("utf-8")
         payload = ujson.loads(text) if text.startswith('"') else text
     except ValueError:
         raise ProtocolError("The form's field is neither text nor a JSON string.") from None

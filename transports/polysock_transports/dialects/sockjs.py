@@ -11,13 +11,13 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import ujson
 
 from ..errors import INVALID_DATA, MESSAGE_TOO_BIG, CloseReason, ProtocolError
 from ..limits import Limits
 from ..wire import Frame, Message, Refusal, Request, Route, Signal
+from .forms import form_field
 
 __all__ = ["GREETING", "SOCKJS", "URL_PATTERN", "SockJS", "iframe_page", "info", "jsonp_payload"]
 
@@ -54,11 +54,7 @@ def jsonp_payload(body: bytes, content_type: str) -> bytes:
     """The payload of a ``jsonp_send`` body: field ``d`` of a form, or the body as it is with any other content type."""
     if content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         return body
-    for pair in body.split(b"&"):
-        name, _, value = pair.partition(b"=")
-        if name == b"d":
-            return unquote_to_bytes(value.replace(b"+", b" "))
-    return b""
+    return form_field(body) or b""
 
 
 _NO_OPTIONS: Mapping[str, Any] = {}
