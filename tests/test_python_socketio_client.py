@@ -36,7 +36,8 @@ over_each_transport = pytest.mark.parametrize("transport", TRANSPORTS)
 
 @pytest.fixture
 async def lab() -> AsyncIterator[Lab]:
-    async with Lab() as made:
+    # A client whose POST is on its way when it is told to go waits for the end of its poll, and that for a ping.
+    async with Lab(heartbeat_delay=2) as made:
         yield made
         io = made.main.io
         assert io is not None

@@ -40,6 +40,7 @@ NAMESPACES = ("/", "/chat", "/guarded")
 AWKWARD_EVENT = 'n\u00e4me "of" \\ \U0001f600\u2028'
 # Longer than a test waits for anything.
 GIVE_UP_S = 20
+CLOSING_TURNS = 5
 
 
 class Visits:
@@ -140,11 +141,12 @@ class Site:
         self.lab = lab
         self.port = 0
         self.io: Server | None = None
+        self._stopped: list[Server] = []
 
     def start(self, port: int = 0) -> None:
         sockets = bind_sockets(self.port or port, ADDRESS)
         self.port = sockets[0].getsockname()[1]
-        self.io = make_io(self.lab.visits)
+        self.io = make_io(self.lab.visits, **self.lab.settings)
         application = Application(
             [*self.io.routes(), (r"/lab/(\w+)", LabHandler, {"lab": self.lab})], log_function=lambda handler: None
         )
@@ -155,15 +157,28 @@ class Site:
         assert self.io is not None
         self.http.stop()
         self.io.close()
+        self._stopped.append(self.io)
         self.io = None
         await self.http.close_all_connections()
+
+    async def vanish(self) -> None:
+        """Cut the connections that outlive the listening, as the end of a process does."""
+        for io in self._stopped:
+            for gateway in (gateway for endpoint in io._endpoints for gateway in endpoint.gateways):
+                for session in gateway.store:
+                    if session._transport is not None:
+                        session._transport.abort()
+        for _ in range(CLOSING_TURNS):
+            await asyncio.sleep(0)  # asyncio closes what was aborted in a later turn of the loop
 
 
 class Lab:
     """All sites of this process; the first is there from the start."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, **settings: Any) -> None:
+        """*settings*: of its Servers."""
         self._port = port
+        self.settings = settings
         self.visits = Visits()
         self.sites: dict[int, Site] = {}
 
@@ -191,6 +206,7 @@ class Lab:
         for site in self.sites.values():
             if site.io is not None:
                 await site.stop()
+            await site.vanish()
 
 
 class LabHandler(RequestHandler):
