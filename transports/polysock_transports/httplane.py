@@ -604,7 +604,7 @@ class HttpConnection(Outflow):
         data, self._buffer = bytes(self._buffer), b""
         delist(self._server, self)
         self.lane.forget(self)
-        transport.abort()
+        self.cut()
         give_back(self._server, self._context, sock, data)
 
     # -- ending
@@ -624,7 +624,7 @@ class HttpConnection(Outflow):
         delist(self._server, self)
         self.lane.forget(self)
         self._buffer = b""
-        self._pending.clear()
+        self._forget()
         handler, exchange = self._handler or self._awaiting, self._exchange
         self._handler = self._awaiting = self._exchange = None
         if handler is not None:
