@@ -287,10 +287,11 @@ class LaneRequest:
 class _Exchange(Exchange):
     """The answer to one request of an ``HttpConnection``."""
 
-    __slots__ = ("_connection", "_on_done", "_status")
+    __slots__ = ("_connection", "_on_done", "_status", "owner")
 
     def __init__(self, connection: HttpConnection | None, on_done: Callable[[int], None]) -> None:
         """*connection*: None where the client has left before the answer began."""
+        self.owner = None
         self._connection = connection
         self._on_done: Callable[[int], None] | None = on_done
         self._status = 0

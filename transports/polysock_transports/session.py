@@ -57,6 +57,9 @@ class State(enum.IntEnum):
     CLOSED = 3
 
 
+# Looked up without the enum's metaclass in between, where it counts.
+_OPEN = State.OPEN
+
 _MOVES = {
     State.CONNECTING: (State.OPEN, State.CLOSING, State.CLOSED),
     State.OPEN: (State.CLOSING,),
@@ -383,13 +386,15 @@ class Session:
 
     def send_prepared(self, message: PreparedMessage) -> bool:
         """The same for a message that goes to many: what it costs to encode is paid once for all of them."""
-        if self._state > State.OPEN:
-            return False
         transport = self._transport
-        if transport is not None and transport.ready and not self._queue and transport.shape is not None:
-            self._last_sent = self._clock.now()
-            transport.write_wire(message.wire(self._dialect, transport.shape))
-            return True
+        if transport is not None and transport.ready and not self._queue and self._state is _OPEN:
+            shape = transport.shape
+            if shape is not None:
+                self._last_sent = self._clock.now()
+                transport.write_wire(message.wire(self._dialect, shape))
+                return True
+        if self._state > _OPEN:
+            return False
         return self._push(message.fragment(self._dialect))
 
     def send_volatile(self, messages: Sequence[PreparedMessage]) -> bool:

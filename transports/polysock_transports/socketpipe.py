@@ -69,7 +69,18 @@ class Lane:
 class Outflow(asyncio.BufferedProtocol):
     """The writing half of a taken-over connection, and the plumbing of its asyncio transport."""
 
-    __slots__ = ("_bounded", "_ended", "_first", "_lane", "_over", "_rest", "_socket", "_stuck", "_transport", "backlog")
+    __slots__ = (
+        "_bounded",
+        "_ended",
+        "_first",
+        "_lane",
+        "_over",
+        "_rest",
+        "_socket",
+        "_stuck",
+        "_transport",
+        "backlog",
+    )
 
     _transport: asyncio.Transport
 

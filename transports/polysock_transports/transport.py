@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .errors import CloseReason, ProtocolError
 from .limits import Limits
@@ -48,6 +48,9 @@ class TransportOwner(Protocol):
 
 class Transport(ABC):
     """How frames travel on one response or socket."""
+
+    if not TYPE_CHECKING:  # mypy takes what a subclass has a slot for as an error where only the base is known
+        __slots__ = ()  # a subclass may do without a dict
 
     name: ClassVar[str]
     #: Whether the peer answers ``ping`` on the same connection.
@@ -91,12 +94,12 @@ class Transport(ABC):
 class HttpTransport(Transport):
     """A response that carries frames: one and the end (``one_shot``), or many until ``response_limit_bytes``."""
 
+    __slots__ = ("_exchange", "_headers", "_limits", "_sent", "finishing", "owner", "ready", "started")
+
     content_type: ClassVar[str]
     one_shot: ClassVar[bool] = False
     #: Whether a streaming response begins with its first frame, and not at once.
     starts_late: ClassVar[bool] = False
-    #: Whether a streaming response has begun.
-    started: bool = False
     #: What a streaming response begins with; it does not count towards the response limit.
     prelude: bytes = b""
     #: Headers beyond the common ones.
@@ -104,6 +107,11 @@ class HttpTransport(Transport):
 
     def __init__(self, exchange: Exchange, headers: Headers, options: Mapping[str, Any], limits: Limits) -> None:
         """*options*: what came in the query (``callback``) or is set by the route.  Raises ProtocolError."""
+        self.owner: TransportOwner | None = None
+        self.ready = True
+        self.finishing = False
+        self.started = False
+        """Whether a streaming response has begun."""
         self._exchange = exchange
         self._limits = limits
         self._sent = 0
