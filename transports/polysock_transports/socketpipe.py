@@ -130,13 +130,13 @@ class Outflow(asyncio.BufferedProtocol):
             data = b"".join((data, *self._rest))
             self._rest = None
         sent = 0
-        # Past asyncio's transport, which does the same and costs a fifth of the call: nothing waits in it.  What the
-        # kernel does not take goes there, and so does an error: asyncio meets it too, and ends the connection.
+        # Past asyncio's transport, in which nothing waits: it would do the same, and cost more.  What the kernel does
+        # not take goes there, and so does all of it after an error: asyncio meets that too, and ends the connection.
         if self._socket is not None and not self._stuck and not self._ended:
             try:
                 sent = self._socket.send(data)
             except OSError:
-                pass
+                sent = 0
         if sent < len(data):
             self._hand_over(data[sent:])
             return
