@@ -24,7 +24,7 @@ from tornado.log import access_log
 from tornado.web import Application, RequestHandler
 
 from .clock import Clock, Timer
-from .http1 import LAST_CHUNK, HeadCache, chunk
+from .http1 import LAST_CHUNK, ChunkCache, HeadCache, chunk
 from .pipes import Exchange, Headers
 from .socketpipe import Lane, Outflow
 from .takeover import accepts, client_of, delist, describe, enlist, give_back, idle_limit_s, late_handler, target_of
@@ -100,6 +100,7 @@ class HttpLane(Lane):
         "_sweep_timer",
         "_tasks",
         "_waiting_for_body",
+        "chunks",
         "clock",
         "heads",
         "max_ahead_bytes",
@@ -109,6 +110,7 @@ class HttpLane(Lane):
         super().__init__(**sizes)
         self.max_ahead_bytes = max_ahead_bytes
         self.heads = HeadCache()
+        self.chunks = ChunkCache()
         self.clock = clock
         self._fields: dict[bytes, _Fields] = {}
         self._late: dict[type[RequestHandler], type[RequestHandler]] = {}  # one for each time the URLs were mounted
@@ -317,8 +319,9 @@ class _Exchange(Exchange):
             connection.write(head + chunk(first) if first else head)
 
     def write(self, data: bytes) -> None:
-        if self._connection is not None:
-            self._connection.write(chunk(data))
+        connection = self._connection
+        if connection is not None:
+            connection.write(connection.lane.chunks.chunk(data))
 
     def finish(self) -> None:
         connection = self._connection

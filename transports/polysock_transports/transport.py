@@ -94,7 +94,7 @@ class Transport(ABC):
 class HttpTransport(Transport):
     """A response that carries frames: one and the end (``one_shot``), or many until ``response_limit_bytes``."""
 
-    __slots__ = ("_exchange", "_headers", "_limits", "_sent", "finishing", "owner", "ready", "started")
+    __slots__ = ("_exchange", "_headers", "_high", "_left", "_limits", "finishing", "owner", "ready", "started")
 
     content_type: ClassVar[str]
     one_shot: ClassVar[bool] = False
@@ -114,7 +114,8 @@ class HttpTransport(Transport):
         """Whether a streaming response has begun."""
         self._exchange = exchange
         self._limits = limits
-        self._sent = 0
+        self._left = limits.response_limit_bytes  # until a streaming response ends
+        self._high = limits.pipe_high_bytes
         self._headers = (*headers, ("Content-Type", self.content_type), *self.extra_headers)
         self.configure(options)
         exchange.owner = self
@@ -148,11 +149,12 @@ class HttpTransport(Transport):
             return
         if not self.started:
             self._start()
-        self._exchange.write(data)
-        self._sent += len(data)
-        if self._sent >= self._limits.response_limit_bytes:
+        exchange = self._exchange
+        exchange.write(data)
+        self._left -= len(data)
+        if self._left <= 0:
             self.finish(None)
-        elif self._exchange.backlog > self._limits.pipe_high_bytes:
+        elif exchange.backlog > self._high:
             self.ready = False
 
     def finish(self, reason: CloseReason | None) -> None:
