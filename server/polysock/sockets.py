@@ -123,6 +123,23 @@ class Broadcast:
 class Socket(EventHandlers):
     """One client in one namespace."""
 
+    # Applications may hang what they like on a client, and hold it weakly.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_acks",
+        "_data",
+        "_middleware",
+        "_peer",
+        "close_reason",
+        "codec",
+        "connected",
+        "handshake",
+        "id",
+        "namespace",
+        "receiver",
+    )
+
     def __init__(
         self, peer: Peer, namespace: Namespace, socket_id: str, handshake: Handshake, codec: PacketCodec
     ) -> None:
@@ -131,22 +148,28 @@ class Socket(EventHandlers):
         self.id = socket_id
         self.namespace = namespace
         self.handshake = handshake
-        self.data: dict[str, Any] = {}
-        """Whatever the application wants to keep with this client."""
+        self.receiver: Session = peer.session
+        """The client's session: what the hub sends to."""
+        self._data: Any = None
         self.connected = False
         self.close_reason: CloseReason | None = None
         self._peer = peer
         self._acks = PendingAcks(namespace.server.max_pending_acks)
-        self._middleware: list[Handler] = []
+        self._middleware: tuple[Handler, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Socket {self.id} in {self.namespace.name} over {self.transport}>"
 
-    # -- what the hub needs
-
     @property
-    def receiver(self) -> Session:
-        return self._peer.session
+    def data(self) -> Any:
+        """Whatever the application wants to keep with this client; a dict, unless it puts something else here."""
+        if self._data is None:
+            self._data = {}
+        return self._data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        self._data = value
 
     # -- sending
 
@@ -274,7 +297,7 @@ class Socket(EventHandlers):
 
         It refuses by raising ``Refused``, or by returning False: the client gets an error ack.
         """
-        self._middleware.append(middleware)
+        self._middleware = (*self._middleware, middleware)
         return middleware
 
     # -- told by the peer
