@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-__all__ = ["EventHandlers", "Handler", "settle"]
+__all__ = ["EventHandlers", "Handler", "is_pending", "settle"]
 
 Handler = Callable[..., Any]
 _H = TypeVar("_H", bound=Handler)
@@ -18,6 +18,15 @@ _H = TypeVar("_H", bound=Handler)
 async def settle(result: Any) -> Any:
     """What a handler returned, awaited where it is awaitable."""
     return await result if inspect.isawaitable(result) else result
+
+
+# What handlers mostly return; to ask ``inspect`` about it takes longer than many of them.
+_VALUES = frozenset((type(None), bool, int, str, dict, list, tuple))
+
+
+def is_pending(result: Any) -> bool:
+    """Whether what a handler returned has to be awaited."""
+    return type(result) not in _VALUES and inspect.isawaitable(result)
 
 
 class EventHandlers:

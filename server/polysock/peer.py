@@ -186,7 +186,7 @@ class Peer:
             if packet.namespace not in self.sockets:
                 return self._connect(packet)
             if self._rules.forgiving:
-                self._send_as(self.codec.named(packet.query), Connect(packet.namespace))
+                self.send_as(self.codec.named(packet.query), Connect(packet.namespace))
             else:
                 self._bad("a second connect for the same namespace")
             return None
@@ -222,7 +222,7 @@ class Peer:
         namespace = self.server.find_namespace(packet.namespace)
         codec = self.codec.named(packet.query)
         if namespace is None or (self._only is not None and packet.namespace != self._only):
-            self._send_as(codec, ConnectError(packet.namespace, "Invalid namespace"))
+            self.send_as(codec, ConnectError(packet.namespace, "Invalid namespace"))
             return None
         own_id = self._rules.socket_id
         socket_id = self.server.make_id() if own_id is None else own_id(self.session.id, namespace.name)
@@ -268,10 +268,10 @@ class Peer:
         if refuse:
             raise error
         try:
-            self._send_as(socket.codec, ConnectError(namespace.name, str(error), getattr(error, "data", None)))
+            self.send_as(socket.codec, ConnectError(namespace.name, str(error), getattr(error, "data", None)))
         except (TypeError, ValueError) as problem:
             log.error("the data of a refusal in %s cannot travel", namespace.name, exc_info=problem)
-            self._send_as(socket.codec, ConnectError(namespace.name, str(error)))
+            self.send_as(socket.codec, ConnectError(namespace.name, str(error)))
 
     def _enter(self, socket: Socket) -> Awaitable[Any] | None:
         if self.session.state > State.OPEN:
@@ -361,11 +361,14 @@ class Peer:
     def send(self, packet: Packet, *, volatile: bool = False) -> bool:
         """Send *packet* to this client alone.  Raises TypeError or ValueError for what cannot travel."""
         socket = self.sockets.get(packet.namespace)
-        return self._send_as(self.codec if socket is None else socket.codec, packet, volatile=volatile)
+        return self.send_as(self.codec if socket is None else socket.codec, packet, volatile=volatile)
 
-    def _send_as(self, codec: PacketCodec, packet: Packet, *, volatile: bool = False) -> bool:
+    def send_as(self, codec: PacketCodec, packet: Packet, *, volatile: bool = False) -> bool:
+        """The same in the form of *codec*, which that client's Socket has."""
         messages = codec.encode(packet)
         session = self.session
+        if len(messages) == 1 and not volatile:
+            return session.send(messages[0])
         if volatile:
             return session.send_volatile([PreparedMessage(message) for message in messages])
         sent = True

@@ -385,7 +385,7 @@ class Session(_Sending):
 
         Raises TypeError or ValueError only for a message that the dialect cannot carry.
         """
-        if self._state > State.OPEN:
+        if self._state > _OPEN:
             return False
         return self._push(self._dialect.encode(message))
 
