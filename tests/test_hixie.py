@@ -23,7 +23,6 @@ from polysock import Connection, Server, Socket, SockJSRouter
 from polysock_transports import hixie76
 from polysock_transports.dialects.plain import PLAIN_TEXT
 from polysock_transports.errors import INVALID_DATA, MESSAGE_TOO_BIG, PROTOCOL_VIOLATION, CloseReason
-from polysock_transports.hixie import HixieWebSocket
 from polysock_transports.prepared import PreparedMessage
 from polysock_transports.rfc6455 import CloseFrame, Violation
 from polysock_transports.session import State
@@ -218,7 +217,7 @@ def test_text_frames() -> None:
 
 def test_many_receivers_share_their_bytes() -> None:
     message = PreparedMessage("x")
-    assert message.wire(PLAIN_TEXT, HixieWebSocket.shape) is message.wire(PLAIN_TEXT, HixieWebSocket.shape)
+    assert message.wire(PLAIN_TEXT, hixie76.text_frame) is message.wire(PLAIN_TEXT, hixie76.text_frame)
 
 
 MAX_BYTES = 20

@@ -14,6 +14,9 @@ __all__ = ["AckTimeout", "CallResult", "PendingAcks", "unwrap"]
 
 log = logging.getLogger("polysock")
 
+#: Who gets an answer: a function of it, or a future.
+_Taker = Callable[..., Any] | asyncio.Future[Any]
+
 
 class AckTimeout(PolysockError, TimeoutError):
     """No answer within the time given."""
@@ -49,29 +52,37 @@ class PendingAcks:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._next = 0
-        self._waiting: dict[int, Callable[..., Any] | asyncio.Future[Any]] = {}
+        self._waiting: dict[int, _Taker] | None = None  # most clients never owe one
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) if self._waiting is not None else 0
 
-    def expect(self, taker: Callable[..., Any] | asyncio.Future[Any]) -> int:
+    def _put(self, number: int, taker: _Taker) -> None:
+        if self._waiting is None:
+            self._waiting = {}
+        self._waiting[number] = taker
+
+    def _pop(self, number: int) -> _Taker | None:
+        return self._waiting.pop(number, None) if self._waiting is not None else None
+
+    def expect(self, taker: _Taker) -> int:
         """An id for an event whose answer goes to *taker*: a function of the answer, or a future."""
-        if len(self._waiting) >= self._limit:
+        if self._waiting is not None and len(self._waiting) >= self._limit:
             # The oldest is the least likely to be answered still.
             oldest = self._waiting.pop(next(iter(self._waiting)))
             if isinstance(oldest, asyncio.Future) and not oldest.done():
                 oldest.set_exception(AckTimeout("too many events wait for this client's answer"))
         number = self._next
         self._next += 1
-        self._waiting[number] = taker
+        self._put(number, taker)
         if isinstance(taker, asyncio.Future):
             # Whoever gives up on it leaves nothing here.
-            taker.add_done_callback(lambda _: self._waiting.pop(number, None))
+            taker.add_done_callback(lambda _: self._pop(number))
         return number
 
     def answer(self, number: int, args: Sequence[Any]) -> bool:
         """The client answered; False where nobody asked, or it was answered before."""
-        taker = self._waiting.pop(number, None)
+        taker = self._pop(number)
         if taker is None:
             return False
         if isinstance(taker, asyncio.Future):
@@ -87,23 +98,23 @@ class PendingAcks:
             task = asyncio.ensure_future(result)
             # Kept as a taker until it is done: asyncio itself would let it be collected.
             key = ~number
-            self._waiting[key] = task
+            self._put(key, task)
             task.add_done_callback(lambda done: self._callback_done(key, done))
         return True
 
     def _callback_done(self, key: int, task: asyncio.Future[Any]) -> None:
-        self._waiting.pop(key, None)
+        self._pop(key)
         if not task.cancelled() and task.exception() is not None:
             log.error("an ack callback failed", exc_info=task.exception())
 
     def drop(self, number: int) -> None:
         """Nobody waits for *number* any more."""
-        self._waiting.pop(number, None)
+        self._pop(number)
 
     def fail(self, error: Exception) -> None:
         """The client is gone: whoever waits is told *error*; callbacks are dropped."""
-        waiting, self._waiting = self._waiting, {}
-        for number, taker in waiting.items():
+        waiting, self._waiting = self._waiting, None
+        for number, taker in (waiting or {}).items():
             if number >= 0 and isinstance(taker, asyncio.Future) and not taker.done():
                 taker.set_exception(error)
                 taker.exception()  # a caller that has given up meanwhile is no reason for a log line

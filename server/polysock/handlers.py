@@ -6,10 +6,10 @@ A handler may be a plain function or ``async def``.  Nothing here knows a client
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-__all__ = ["EventHandlers", "Handler", "settle"]
+__all__ = ["EventHandlers", "Handler", "is_pending", "settle"]
 
 Handler = Callable[..., Any]
 _H = TypeVar("_H", bound=Handler)
@@ -20,12 +20,25 @@ async def settle(result: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
 
 
+# What handlers mostly return; to ask ``inspect`` about it takes longer than many of them.
+_VALUES = frozenset((type(None), bool, int, str, dict, list, tuple))
+
+
+def is_pending(result: Any) -> bool:
+    """Whether what a handler returned has to be awaited."""
+    return type(result) not in _VALUES and inspect.isawaitable(result)
+
+
 class EventHandlers:
     """Handlers by event name, called in the order they were added."""
 
+    __slots__ = ("_any", "_handlers")
+
+    # There is one of these for each client: tuples, and None for nothing, weigh least.
+
     def __init__(self) -> None:
-        self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
-        self._any: list[Handler] = []
+        self._handlers: dict[str, tuple[tuple[Handler, bool], ...]] | None = None  # with whether it is for once
+        self._any: tuple[Handler, ...] = ()
 
     def on(self, event: str, handler: Handler | None = None) -> Any:
         """Call *handler* at each *event*; without a handler, a decorator."""
@@ -37,21 +50,29 @@ class EventHandlers:
 
     def on_any(self, handler: Handler) -> Handler:
         """Call ``handler(event, *args)`` at every event, before those of its name; a decorator too."""
-        self._any.append(handler)
+        self._any = (*self._any, handler)
         return handler
 
     def off(self, event: str | None = None, handler: Handler | None = None) -> None:
         """Forget *handler* of *event*, or all of *event*, or all there are."""
         if event is None:
             if handler is None:
-                self._handlers.clear()
-                self._any.clear()
+                self._handlers = None
+                self._any = ()
             else:
-                self._any = [other for other in self._any if other is not handler]
+                self._any = tuple(other for other in self._any if other is not handler)
             return
-        kept = [pair for pair in self._handlers.get(event, ()) if handler is not None and pair[0] is not handler]
-        if kept:
-            self._handlers[event] = kept
+        kept = [pair for pair in self._added(event) if handler is not None and pair[0] is not handler]
+        self._keep(event, kept)
+
+    def _added(self, event: str) -> tuple[tuple[Handler, bool], ...]:
+        return self._handlers.get(event, ()) if self._handlers is not None else ()
+
+    def _keep(self, event: str, pairs: Sequence[tuple[Handler, bool]]) -> None:
+        if self._handlers is None:
+            self._handlers = {}
+        if pairs:
+            self._handlers[event] = tuple(pairs)
         else:
             self._handlers.pop(event, None)
 
@@ -65,25 +86,21 @@ class EventHandlers:
             return decorate
         if not callable(handler):
             raise TypeError(f"the handler of {event!r} must be callable, not {type(handler).__name__}")
-        self._handlers.setdefault(event, []).append((handler, once))
+        self._keep(event, (*self._added(event), (handler, once)))
         return handler
 
     def has_handlers(self, event: str) -> bool:
-        return event in self._handlers
+        return bool(self._added(event))
 
     def take(self, event: str) -> list[Handler]:
         """The handlers to call now for *event*; those added with ``once`` are forgotten by it."""
-        found = self._handlers.get(event)
-        if not found:
-            return []
+        found = self._added(event)
+        if len(found) == 1 and not found[0][1]:
+            return [found[0][0]]  # as it mostly is
         if any(once for _, once in found):
-            kept = [pair for pair in found if not pair[1]]
-            if kept:
-                self._handlers[event] = kept
-            else:
-                del self._handlers[event]
+            self._keep(event, [pair for pair in found if not pair[1]])
         return [handler for handler, _ in found]
 
-    def take_any(self) -> list[Handler]:
+    def take_any(self) -> tuple[Handler, ...]:
         """The catch-all handlers."""
-        return list(self._any) if self._any else []
+        return self._any

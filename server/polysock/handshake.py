@@ -23,7 +23,7 @@ class ConnectionRefused(Refused):
         self.data = data
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Handshake:
     """``socket.handshake``; the names can be read as attributes or as keys (``handshake["headers"]``)."""
 

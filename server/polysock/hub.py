@@ -166,12 +166,16 @@ class Hub:
         members = self.members(target)
         # Encoding first, for all codecs there are: a packet goes to all of them or to none.
         by_codec = {codec: prepared.messages(codec) for codec in {member.codec for member in members}}
+        last: PacketCodec | None = None
+        messages: tuple[PreparedMessage, ...] = ()
         for member in members:
-            messages = by_codec[member.codec]
+            codec = member.codec
+            if codec is not last:
+                messages, last = by_codec[codec], codec
+            receiver = member.receiver
             if volatile:
-                member.receiver.send_volatile(messages)
+                receiver.send_volatile(messages)
             else:
-                receiver = member.receiver
                 for message in messages:
                     receiver.send_prepared(message)
         return len(members)

@@ -68,6 +68,21 @@ def _does_not_allow(verdict: Any) -> bool:
 class Peer:
     """One client, all its namespaces."""
 
+    __slots__ = (
+        "_arrived",
+        "_dismissed",
+        "_is_theirs",
+        "_only",
+        "_reader",
+        "_rules",
+        "_store",
+        "codec",
+        "info",
+        "server",
+        "session",
+        "sockets",
+    )
+
     #: The session, once the gateway has bound it.
     session: Session
 
@@ -78,14 +93,14 @@ class Peer:
         self.server = server
         self.info = info
         self.codec = codec
-        self.store: dict[str, Any] = {}
+        self._store: dict[str, Any] | None = None
         self.sockets: dict[str, Socket] = {}
         self._rules = codec.rules
         # The clients of Socket.IO's own libraries: what they are told has to be what they know.
         self._is_theirs = info.dialect in _THEIRS
         self._only = namespace
         # Namespaces that the server has made the client leave, whose DISCONNECT it may not have seen yet.
-        self._dismissed: set[str] = set()
+        self._dismissed: set[str] | None = None
         self._arrived = 0  # what the messages of the packet now coming in weigh
         self._reader = codec.reader(
             max_attachments=server.max_attachments, max_attachment_bytes=server.limits.max_message_bytes
@@ -93,6 +108,13 @@ class Peer:
 
     def bind(self, session: Session) -> None:
         self.session = session
+
+    @property
+    def store(self) -> dict[str, Any]:
+        """What the application keeps with the client, whatever the namespace."""
+        if self._store is None:
+            self._store = {}
+        return self._store
 
     def select_subprotocol(self, offered: list[str]) -> str | None:
         return None
@@ -156,7 +178,7 @@ class Peer:
         if isinstance(packet, Event):
             socket = self.sockets.get(packet.namespace)
             if socket is None:
-                if packet.namespace not in self._dismissed and not self._rules.forgiving:
+                if packet.namespace not in (self._dismissed or ()) and not self._rules.forgiving:
                     self._bad("an event for a namespace that the client is not in")
                 return None  # else it was on its way when the server let the client go
             return socket.dispatch(packet)
@@ -164,7 +186,7 @@ class Peer:
             if packet.namespace not in self.sockets:
                 return self._connect(packet)
             if self._rules.forgiving:
-                self._send_as(self.codec.named(packet.query), Connect(packet.namespace))
+                self.send_as(self.codec.named(packet.query), Connect(packet.namespace))
             else:
                 self._bad("a second connect for the same namespace")
             return None
@@ -200,7 +222,7 @@ class Peer:
         namespace = self.server.find_namespace(packet.namespace)
         codec = self.codec.named(packet.query)
         if namespace is None or (self._only is not None and packet.namespace != self._only):
-            self._send_as(codec, ConnectError(packet.namespace, "Invalid namespace"))
+            self.send_as(codec, ConnectError(packet.namespace, "Invalid namespace"))
             return None
         own_id = self._rules.socket_id
         socket_id = self.server.make_id() if own_id is None else own_id(self.session.id, namespace.name)
@@ -246,10 +268,10 @@ class Peer:
         if refuse:
             raise error
         try:
-            self._send_as(socket.codec, ConnectError(namespace.name, str(error), getattr(error, "data", None)))
+            self.send_as(socket.codec, ConnectError(namespace.name, str(error), getattr(error, "data", None)))
         except (TypeError, ValueError) as problem:
             log.error("the data of a refusal in %s cannot travel", namespace.name, exc_info=problem)
-            self._send_as(socket.codec, ConnectError(namespace.name, str(error)))
+            self.send_as(socket.codec, ConnectError(namespace.name, str(error)))
 
     def _enter(self, socket: Socket) -> Awaitable[Any] | None:
         if self.session.state > State.OPEN:
@@ -259,7 +281,8 @@ class Peer:
         # While its middleware was waiting, a dynamic namespace may have gone with its last client, and come back.
         namespace = socket.namespace = self.server.current(socket.namespace)
         self.sockets[namespace.name] = socket
-        self._dismissed.discard(namespace.name)
+        if self._dismissed is not None:
+            self._dismissed.discard(namespace.name)
         socket.connected = True
         namespace.hub.add(socket)
         self.session.set_alarm(None)
@@ -273,9 +296,9 @@ class Peer:
     def dismiss(self, socket: Socket) -> None:
         """Make the client leave the namespace of *socket*."""
         self.send(Disconnect(socket.namespace.name))
-        if len(self._dismissed) >= self.server.limits.max_inbox_messages:
+        if self._dismissed is None or len(self._dismissed) >= self.server.limits.max_inbox_messages:
             # More than can be on their way: a client that is let go over and over must not make this grow.
-            self._dismissed.clear()
+            self._dismissed = set()
         self._dismissed.add(socket.namespace.name)
         self.left(socket, "server namespace disconnect", _DISMISSED)
 
@@ -338,11 +361,14 @@ class Peer:
     def send(self, packet: Packet, *, volatile: bool = False) -> bool:
         """Send *packet* to this client alone.  Raises TypeError or ValueError for what cannot travel."""
         socket = self.sockets.get(packet.namespace)
-        return self._send_as(self.codec if socket is None else socket.codec, packet, volatile=volatile)
+        return self.send_as(self.codec if socket is None else socket.codec, packet, volatile=volatile)
 
-    def _send_as(self, codec: PacketCodec, packet: Packet, *, volatile: bool = False) -> bool:
+    def send_as(self, codec: PacketCodec, packet: Packet, *, volatile: bool = False) -> bool:
+        """The same in the form of *codec*, which that client's Socket has."""
         messages = codec.encode(packet)
         session = self.session
+        if len(messages) == 1 and not volatile:
+            return session.send(messages[0])
         if volatile:
             return session.send_volatile([PreparedMessage(message) for message in messages])
         sent = True

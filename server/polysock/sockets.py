@@ -6,15 +6,15 @@ The names are Socket.IO's, spelled the Python way (``in_``, ``except_``, ``del_`
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from polysock_transports import CloseReason, Refused, SessionClosed
 
 from .acks import AckTimeout, CallResult, PendingAcks
-from .handlers import EventHandlers, Handler, settle
+from .handlers import EventHandlers, Handler, is_pending, settle
 from .hub import Target
 from .packets import RESERVED_EVENTS, Ack, Event, PacketCodec
 
@@ -123,6 +123,23 @@ class Broadcast:
 class Socket(EventHandlers):
     """One client in one namespace."""
 
+    # Applications may hang what they like on a client, and hold it weakly.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_acks",
+        "_data",
+        "_middleware",
+        "_peer",
+        "close_reason",
+        "codec",
+        "connected",
+        "handshake",
+        "id",
+        "namespace",
+        "receiver",
+    )
+
     def __init__(
         self, peer: Peer, namespace: Namespace, socket_id: str, handshake: Handshake, codec: PacketCodec
     ) -> None:
@@ -131,22 +148,28 @@ class Socket(EventHandlers):
         self.id = socket_id
         self.namespace = namespace
         self.handshake = handshake
-        self.data: dict[str, Any] = {}
-        """Whatever the application wants to keep with this client."""
+        self.receiver: Session = peer.session
+        """The client's session: what the hub sends to."""
+        self._data: Any = None
         self.connected = False
         self.close_reason: CloseReason | None = None
         self._peer = peer
         self._acks = PendingAcks(namespace.server.max_pending_acks)
-        self._middleware: list[Handler] = []
+        self._middleware: tuple[Handler, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Socket {self.id} in {self.namespace.name} over {self.transport}>"
 
-    # -- what the hub needs
-
     @property
-    def receiver(self) -> Session:
-        return self._peer.session
+    def data(self) -> Any:
+        """Whatever the application wants to keep with this client; a dict, unless it puts something else here."""
+        if self._data is None:
+            self._data = {}
+        return self._data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        self._data = value
 
     # -- sending
 
@@ -166,7 +189,8 @@ class Socket(EventHandlers):
             return False
         number = self._acks.expect(taker) if taker is not None else None
         try:
-            return self._peer.send(Event(self.namespace.name, event, args, number), volatile=volatile)
+            packet = Event(self.namespace.name, event, args, number)
+            return self._peer.send_as(self.codec, packet, volatile=volatile)
         except (TypeError, ValueError):
             if number is not None:
                 self._acks.drop(number)
@@ -274,7 +298,7 @@ class Socket(EventHandlers):
 
         It refuses by raising ``Refused``, or by returning False: the client gets an error ack.
         """
-        self._middleware.append(middleware)
+        self._middleware = (*self._middleware, middleware)
         return middleware
 
     # -- told by the peer
@@ -322,19 +346,22 @@ class Socket(EventHandlers):
         return False
 
     def _call(self, packet: Event) -> Awaitable[Any] | None:
-        handlers = [(handler, (packet.name, *packet.args)) for handler in self.take_any()]
-        handlers += [(handler, tuple(packet.args)) for handler in self.take(packet.name)]
+        args: Sequence[Any] = packet.args
+        handlers = self.take(packet.name)
+        catch_all = self.take_any()
+        if catch_all:
+            handlers = [*(partial(handler, packet.name) for handler in catch_all), *handlers]
         if not handlers:
             self._error_ack(packet, "No handler for this event")
             return None
         answer: Any = None
-        for index, (handler, args) in enumerate(handlers):
+        for index, handler in enumerate(handlers):
             try:
                 result = handler(*args)
             except Exception as error:
                 self._failed(packet, error)
                 return None
-            if inspect.isawaitable(result):
+            if is_pending(result):
                 return self._call_rest(packet, result, answer, handlers[index + 1 :])
             if answer is None:
                 answer = result
@@ -342,17 +369,13 @@ class Socket(EventHandlers):
         return None
 
     async def _call_rest(
-        self,
-        packet: Event,
-        pending: Awaitable[Any],
-        answer: Any,
-        handlers: list[tuple[Handler, tuple[Any, ...]]],
+        self, packet: Event, pending: Awaitable[Any], answer: Any, handlers: Sequence[Handler]
     ) -> None:
         try:
             result = await pending
             answer = result if answer is None else answer
-            for handler, args in handlers:
-                result = await settle(handler(*args))
+            for handler in handlers:
+                result = await settle(handler(*packet.args))
                 answer = result if answer is None else answer
         except Exception as error:
             self._failed(packet, error)

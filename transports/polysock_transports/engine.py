@@ -74,7 +74,7 @@ class EngineSession(Session):
             self._hello_due = False
             fragment = self._engine.opening(self.id, self._upgrades, self._limits)
             # Before whatever the listener said while the session opened: one payload for all of it.
-            self._queue.insert(0, fragment)
+            self._queue = [fragment, *(self._queue or ())]
             self._queue_bytes += len(fragment)
         attached = super().attach(transport)
         if attached and self._probe is not None and self._probe.answered and self._transport is transport:

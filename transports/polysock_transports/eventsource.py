@@ -19,6 +19,8 @@ def eventsource_shape(frame: Frame) -> bytes:
 
 
 class EventSource(HttpTransport):
+    __slots__ = ()
+
     name = "eventsource"
     # No charset: Opera 10 and 11 refuse the stream with one (SockJS protocol text, "EventSource").
     content_type = "text/event-stream"

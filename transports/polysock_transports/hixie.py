@@ -24,9 +24,10 @@ log = logging.getLogger("polysock.websocket")
 class HixieWebSocket(WebSocket):
     """One connection; its pipe may still be at the handshake."""
 
+    __slots__ = ("_says_close",)
+
     answers_ping = False
     may_recycle = False
-    shape = staticmethod(text_frame)
 
     def __init__(
         self, pipe: Pipe, limits: Limits, *, max_message_bytes: int, handshake: Handshake, clock: Clock
@@ -35,6 +36,7 @@ class HixieWebSocket(WebSocket):
         if self._says_close:
             pipe = ProvingPipe(pipe, handshake, clock, limits.body_timeout_s)
         super().__init__(pipe, limits, max_message_bytes=max_message_bytes)
+        self.shape = text_frame
         self._parser = FrameParser(max_message_bytes)  # type: ignore[assignment]  # its events are some of the other's
 
     def write(self, frames: Sequence[Frame]) -> None:
@@ -54,6 +56,8 @@ class HixieWebSocket(WebSocket):
 
 class RawHixieWebSocket(HixieWebSocket):
     """The raw endpoint's."""
+
+    __slots__ = ()
 
     name = "rawwebsocket"
 

@@ -57,6 +57,8 @@ def legacy_htmlfile_shape(frame: Frame) -> bytes:
 
 
 class HtmlFile(HttpTransport):
+    __slots__ = ("prelude",)
+
     name = "htmlfile"
     content_type = "text/html; charset=UTF-8"
     shape = staticmethod(htmlfile_shape)

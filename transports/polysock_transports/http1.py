@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from http.client import responses
 
-__all__ = ["LAST_CHUNK", "HeadCache", "chunk", "response_head"]
+__all__ = ["LAST_CHUNK", "ChunkCache", "HeadCache", "chunk", "response_head"]
 
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -23,6 +23,21 @@ def response_head(status: int, headers: Sequence[tuple[str, str]]) -> bytes:
 def chunk(data: bytes) -> bytes:
     """One chunk of a chunked body (RFC 9112 section 7.1); *data* must not be empty, that would be the last one."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class ChunkCache:
+    """The chunk made last: what goes to many receivers is one and the same object to all of them."""
+
+    __slots__ = ("_chunk", "_data")
+
+    def __init__(self) -> None:
+        self._data = self._chunk = b""
+
+    def chunk(self, data: bytes) -> bytes:
+        """The same as the function of this name."""
+        if data is not self._data:
+            self._data, self._chunk = data, chunk(data)
+        return self._chunk
 
 
 _MAX_HEADS = 256

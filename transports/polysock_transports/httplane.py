@@ -24,7 +24,7 @@ from tornado.log import access_log
 from tornado.web import Application, RequestHandler
 
 from .clock import Clock, Timer
-from .http1 import LAST_CHUNK, HeadCache, chunk
+from .http1 import LAST_CHUNK, ChunkCache, HeadCache, chunk
 from .pipes import Exchange, Headers
 from .socketpipe import Lane, Outflow
 from .takeover import accepts, client_of, delist, describe, enlist, give_back, idle_limit_s, late_handler, target_of
@@ -100,6 +100,7 @@ class HttpLane(Lane):
         "_sweep_timer",
         "_tasks",
         "_waiting_for_body",
+        "chunks",
         "clock",
         "heads",
         "max_ahead_bytes",
@@ -109,6 +110,7 @@ class HttpLane(Lane):
         super().__init__(**sizes)
         self.max_ahead_bytes = max_ahead_bytes
         self.heads = HeadCache()
+        self.chunks = ChunkCache()
         self.clock = clock
         self._fields: dict[bytes, _Fields] = {}
         self._late: dict[type[RequestHandler], type[RequestHandler]] = {}  # one for each time the URLs were mounted
@@ -287,10 +289,11 @@ class LaneRequest:
 class _Exchange(Exchange):
     """The answer to one request of an ``HttpConnection``."""
 
-    __slots__ = ("_connection", "_on_done", "_status")
+    __slots__ = ("_connection", "_on_done", "_status", "owner")
 
     def __init__(self, connection: HttpConnection | None, on_done: Callable[[int], None]) -> None:
         """*connection*: None where the client has left before the answer began."""
+        self.owner = None
         self._connection = connection
         self._on_done: Callable[[int], None] | None = on_done
         self._status = 0
@@ -316,8 +319,9 @@ class _Exchange(Exchange):
             connection.write(head + chunk(first) if first else head)
 
     def write(self, data: bytes) -> None:
-        if self._connection is not None:
-            self._connection.write(chunk(data))
+        connection = self._connection
+        if connection is not None:
+            connection.write(connection.lane.chunks.chunk(data))
 
     def finish(self) -> None:
         connection = self._connection
@@ -604,7 +608,7 @@ class HttpConnection(Outflow):
         data, self._buffer = bytes(self._buffer), b""
         delist(self._server, self)
         self.lane.forget(self)
-        transport.abort()
+        self.cut()
         give_back(self._server, self._context, sock, data)
 
     # -- ending
@@ -624,7 +628,7 @@ class HttpConnection(Outflow):
         delist(self._server, self)
         self.lane.forget(self)
         self._buffer = b""
-        self._pending.clear()
+        self._forget()
         handler, exchange = self._handler or self._awaiting, self._exchange
         self._handler = self._awaiting = self._exchange = None
         if handler is not None:

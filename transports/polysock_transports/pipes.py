@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from math import ceil
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tornado.http1connection import HTTP1Connection
 from tornado.iostream import IOStream, SSLIOStream, StreamBufferFullError, StreamClosedError
@@ -42,6 +42,9 @@ class PipeOwner(Protocol):
 
 class Pipe(ABC):
     """A byte stream in both directions."""
+
+    if not TYPE_CHECKING:  # mypy takes what a subclass has a slot for as an error where only the base is known
+        __slots__ = ()  # a subclass may do without a dict
 
     owner: PipeOwner | None = None
 
@@ -251,6 +254,9 @@ class ExchangeOwner(Protocol):
 
 class Exchange(ABC):
     """The answer to one HTTP request: ``respond`` once, or ``start``, any number of ``write``, ``finish``."""
+
+    if not TYPE_CHECKING:  # mypy takes what a subclass has a slot for as an error where only the base is known
+        __slots__ = ()  # a subclass may do without a dict
 
     owner: ExchangeOwner | None = None
 

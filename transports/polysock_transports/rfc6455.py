@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from codecs import getincrementaldecoder
+from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
@@ -359,7 +359,7 @@ class FrameParser:
         self._compressed = False
         self._fragments = 0
         self._message: bytearray | None = None
-        self._utf8 = _UTF8_DECODER()
+        self._utf8: IncrementalDecoder | None = None  # only for text in several frames
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """The events that *data* completes, in order; never raises for what the peer sent.
@@ -495,7 +495,7 @@ class FrameParser:
             self._compressed = bool(first & _RSV1)
             self._fragments = 0
             self._message = bytearray()
-            self._utf8.reset()
+            self._utf8 = None
         assert self._message is not None
         self._fragments += 1
         self._message += payload
@@ -506,6 +506,8 @@ class FrameParser:
             self._message_is_whole(opcode, message, self._compressed, events)
         elif self._opcode == OP_TEXT and not self._compressed:
             # Only a check, so that bad text is refused now and not a megabyte later; a character may straddle.
+            if self._utf8 is None:
+                self._utf8 = _UTF8_DECODER()
             try:
                 self._utf8.decode(payload)
             except UnicodeDecodeError:

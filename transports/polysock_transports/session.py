@@ -57,6 +57,9 @@ class State(enum.IntEnum):
     CLOSED = 3
 
 
+# Looked up without the enum's metaclass in between, where it counts.
+_OPEN = State.OPEN
+
 _MOVES = {
     State.CONNECTING: (State.OPEN, State.CLOSING, State.CLOSED),
     State.OPEN: (State.CLOSING,),
@@ -108,7 +111,17 @@ class Scheduler(Protocol):
         """Hold *task* until it is done (asyncio itself holds it weakly), and log what it raises."""
 
 
-class Session:
+class _Sending:
+    """What every send looks at, and what it leaves.
+
+    Slots lie in memory class by class, and in a class by name: so these are on one or two lines of the processor's
+    cache and not on five.  In a fan-out each line is read from far, since the kernel has used the cache meanwhile.
+    """
+
+    __slots__ = ("_dialect", "_last_sent", "_queue", "_state", "_transport")
+
+
+class Session(_Sending):
     """One client.
 
     ``resumable`` says whether the client may attach again (HTTP transports) or lives and dies with one connection
@@ -121,7 +134,6 @@ class Session:
         "_clock",
         "_close_told",
         "_detached_at",
-        "_dialect",
         "_drainers",
         "_ends_at",
         "_handler",
@@ -130,18 +142,14 @@ class Session:
         "_inbox_bytes",
         "_is_opening",
         "_last_seen",
-        "_last_sent",
         "_limits",
         "_listener",
         "_pinged",
-        "_queue",
         "_queue_bytes",
         "_refused",
         "_room_waiters",
         "_scheduler",
-        "_state",
         "_tell_by",
-        "_transport",
         "address",
         "deadline",
         "id",
@@ -175,13 +183,13 @@ class Session:
         self._limits = limits
         self._state = State.CONNECTING
         self._transport: Transport | None = None
-        # Both are lists, since most sessions have nothing waiting and an empty deque weighs 760 bytes.
-        self._queue: list[Frame] = []
+        # None where nothing waits, as in most sessions nearly always: an empty list weighs 56 bytes, a deque 760.
+        self._queue: list[Frame] | None = None
         self._queue_bytes = 0
-        self._drainers: list[asyncio.Future[None]] = []
-        self._inbox: list[tuple[Any, int]] = []  # (what on_message gets, its size)
+        self._drainers: list[asyncio.Future[None]] | None = None
+        self._inbox: list[tuple[Any, int]] | None = None  # (what on_message gets, its size)
         self._inbox_bytes = 0
-        self._room_waiters: list[asyncio.Future[None]] = []
+        self._room_waiters: list[asyncio.Future[None]] | None = None
         self._handler: asyncio.Future[Any] | None = None
         self._hello_due = True
         self._pinged = False
@@ -245,7 +253,7 @@ class Session:
 
     @property
     def queued_messages(self) -> int:
-        return len(self._queue)
+        return len(self._queue) if self._queue is not None else 0
 
     # -- opening
 
@@ -377,19 +385,21 @@ class Session:
 
         Raises TypeError or ValueError only for a message that the dialect cannot carry.
         """
-        if self._state > State.OPEN:
+        if self._state > _OPEN:
             return False
         return self._push(self._dialect.encode(message))
 
     def send_prepared(self, message: PreparedMessage) -> bool:
         """The same for a message that goes to many: what it costs to encode is paid once for all of them."""
-        if self._state > State.OPEN:
-            return False
         transport = self._transport
-        if transport is not None and transport.ready and not self._queue and transport.shape is not None:
-            self._last_sent = self._clock.now()
-            transport.write_wire(message.wire(self._dialect, transport.shape))
-            return True
+        if transport is not None and transport.ready and not self._queue and self._state is _OPEN:
+            shape = transport.shape
+            if shape is not None:
+                self._last_sent = self._clock.now()
+                transport.write_wire(message.wire(self._dialect, shape))
+                return True
+        if self._state > _OPEN:
+            return False
         return self._push(message.fragment(self._dialect))
 
     def send_volatile(self, messages: Sequence[PreparedMessage]) -> bool:
@@ -407,9 +417,12 @@ class Session:
             self._last_sent = self._clock.now()
             transport.write(self._dialect.pack((fragment,)))
             return True
-        self._queue.append(fragment)
+        queue = self._queue
+        if queue is None:
+            self._queue = queue = []
+        queue.append(fragment)
         self._queue_bytes += len(fragment)
-        if self._queue_bytes > self._limits.queue_max_bytes or len(self._queue) > self._limits.queue_max_messages:
+        if self._queue_bytes > self._limits.queue_max_bytes or len(queue) > self._limits.queue_max_messages:
             self._drop_queue()
             self._end(SLOW_CONSUMER, deliver=False)
             return False
@@ -424,25 +437,23 @@ class Session:
             raise SessionClosed(self.reason or NORMAL)
         if self._queue_bytes > self._limits.queue_high_bytes:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            if self._drainers is None:
+                self._drainers = []
             self._drainers.append(waiter)
             try:
                 await waiter
             finally:
-                if waiter in self._drainers:
+                if self._drainers is not None and waiter in self._drainers:
                     self._drainers.remove(waiter)
 
     def _flush(self) -> None:
         transport = self._transport
         if transport is not None and transport.ready and self._queue:
             frames = self._dialect.pack(tuple(self._queue))
-            self._queue.clear()
-            self._queue_bytes = 0
+            self._drop_queue()
             self._last_sent = self._clock.now()
             transport.write(frames)
-            for waiter in self._drainers:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._drainers.clear()
+            self._wake_drainers()
             transport = self._transport
         # A transport that is not ready still takes the goodbye when nothing waits before it: it is the last frame.
         if self._state is State.CLOSING and transport is not None and not self._queue and not transport.finishing:
@@ -453,8 +464,19 @@ class Session:
                 transport.finish(self.reason)
 
     def _drop_queue(self) -> None:
-        self._queue.clear()
+        self._queue = None
         self._queue_bytes = 0
+
+    def _wake_drainers(self, reason: CloseReason | None = None) -> None:
+        """Nothing waits any more; with *reason* because the session ends."""
+        drainers, self._drainers = self._drainers, None
+        for drainer in drainers or ():
+            if drainer.done():
+                continue
+            if reason is None:
+                drainer.set_result(None)
+            else:
+                drainer.set_exception(SessionClosed(reason))
 
     # -- receiving
 
@@ -500,8 +522,7 @@ class Session:
         if self._handler is None and not self._inbox:
             self._handle(job)
         else:
-            self._inbox.append((job, size))
-            self._inbox_bytes += size
+            self._keep(job, size)
             if self._transport is not None and self._reading_paused:
                 self._transport.pause()
 
@@ -512,7 +533,13 @@ class Session:
         if self._handler is None and not self._inbox:
             self._handle(job)
         else:
-            self._inbox.append((job, 0))
+            self._keep(job, 0)
+
+    def _keep(self, job: Any, size: int) -> None:
+        if self._inbox is None:
+            self._inbox = []
+        self._inbox.append((job, size))
+        self._inbox_bytes += size
 
     @property
     def _reading_paused(self) -> bool:
@@ -522,14 +549,18 @@ class Session:
     def inbox_full(self) -> bool:
         """Whether a sender should wait (see ``room``): handlers are that far behind."""
         limits = self._limits
-        return len(self._inbox) >= limits.max_inbox_messages or self._inbox_bytes >= limits.max_inbox_bytes
+        return self._inbox_messages >= limits.max_inbox_messages or self._inbox_bytes >= limits.max_inbox_bytes
+
+    @property
+    def _inbox_messages(self) -> int:
+        return len(self._inbox) if self._inbox is not None else 0
 
     def check_inbox(self) -> None:
         """Raise ProtocolError (503) where one more payload would be too much to hold."""
         limits = self._limits
         if (
-            len(self._room_waiters) >= limits.max_waiting_sends
-            or len(self._inbox) >= 2 * limits.max_inbox_messages
+            len(self._room_waiters or ()) >= limits.max_waiting_sends
+            or self._inbox_messages >= 2 * limits.max_inbox_messages
             or self._inbox_bytes >= 2 * limits.max_inbox_bytes
         ):
             raise ProtocolError("Too many messages wait for their handler; send again later.", status=503)
@@ -538,6 +569,8 @@ class Session:
         """Wait until ``inbox_full`` is over, or the session is."""
         while self.inbox_full and self._state is State.OPEN:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            if self._room_waiters is None:
+                self._room_waiters = []
             self._room_waiters.append(waiter)
             await waiter
 
@@ -577,10 +610,10 @@ class Session:
             self._tell_close()
 
     def _wake_senders(self) -> None:
-        for waiter in self._room_waiters:
+        waiters, self._room_waiters = self._room_waiters, None
+        for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
-        self._room_waiters.clear()
 
     def _handler_failed(self, error: BaseException | None = None) -> None:
         error = error or sys.exc_info()[1]
@@ -592,7 +625,7 @@ class Session:
         self._end(HANDLER_FAILED, deliver=False)
 
     def _drop_inbox(self) -> None:
-        self._inbox.clear()
+        self._inbox = None
         self._inbox_bytes = 0
 
     # -- ending
@@ -615,10 +648,7 @@ class Session:
         self.reason = reason
         self._move(State.CLOSING)
         now = self._clock.now()
-        for drainer in self._drainers:
-            if not drainer.done():
-                drainer.set_exception(SessionClosed(reason))
-        self._drainers.clear()
+        self._wake_drainers(reason)
         if self._arrive is not None:
             self._listener.on_ending(reason)  # type: ignore[attr-defined]  # who reads ahead has one
         delay = self._limits.disconnect_delay_s if self.resumable else self._limits.close_timeout_s

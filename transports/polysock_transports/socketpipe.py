@@ -24,7 +24,7 @@ log = logging.getLogger("polysock.gateway")
 class Lane:
     """What the taken-over connections of one endpoint share."""
 
-    __slots__ = ("_waiting", "buffer", "high_bytes", "write_timeout_s")
+    __slots__ = ("buffer", "high_bytes", "waiting", "write_timeout_s")
 
     def __init__(self, *, read_bytes: int, high_bytes: int, write_timeout_s: float) -> None:
         """*read_bytes*: how much is read at a time; *high_bytes*: the backlog from which a peer is slow."""
@@ -32,16 +32,14 @@ class Lane:
         self.buffer = memoryview(bytearray(read_bytes))
         self.high_bytes = high_bytes
         self.write_timeout_s = write_timeout_s
-        self._waiting: list[Outflow] = []
+        self.waiting: list[Outflow] = []
+        """Those that are sent at the end of this turn of the loop; who is the first calls ``send_soon``."""
 
-    def send_soon(self, outflow: Outflow) -> None:
-        """Have *outflow* sent at the end of this turn of the loop."""
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._send)
-        self._waiting.append(outflow)
+    def send_soon(self) -> None:
+        asyncio.get_running_loop().call_soon(self._send)
 
     def _send(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self.waiting = self.waiting, []
         for outflow in waiting:
             try:
                 outflow.send()
@@ -62,18 +60,38 @@ class Lane:
         loop: Any = asyncio.get_running_loop()
         return cast(asyncio.Transport, loop._make_socket_transport(sock, protocol))
 
+    @staticmethod
+    def writes_to_sockets() -> bool:
+        """Whether transports of this event loop write to the very socket they were given (a proactor's do not)."""
+        return isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop)
+
 
 class Outflow(asyncio.BufferedProtocol):
     """The writing half of a taken-over connection, and the plumbing of its asyncio transport."""
 
-    __slots__ = ("_bounded", "_lane", "_over", "_pending", "_transport", "backlog")
+    __slots__ = (
+        "_bounded",
+        "_ended",
+        "_first",
+        "_lane",
+        "_over",
+        "_rest",
+        "_socket",
+        "_stuck",
+        "_transport",
+        "backlog",
+    )
 
     _transport: asyncio.Transport
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
-        self._pending: list[bytes] = []
+        # What was written in this turn of the loop: mostly one piece, if any.
+        self._first: bytes | None = None
+        self._rest: list[bytes] | None = None
+        self._stuck = False  # something may wait in the transport
         self._over = False
+        self._ended = False  # nothing more is to be written
         self._bounded = False
         self.backlog = 0
         """Bytes written and not yet taken by the kernel."""
@@ -81,31 +99,61 @@ class Outflow(asyncio.BufferedProtocol):
     def connect(self, sock: socket.socket) -> None:
         """Go on over *sock*."""
         self._transport = transport = self._lane.transport(sock, self)
+        self._socket = sock if self._lane.writes_to_sockets() else None
         transport.set_write_buffer_limits(self._lane.high_bytes)
 
     # -- writing
 
     def write(self, data: bytes) -> None:
-        pending = self._pending
-        if not pending:
-            self._lane.send_soon(self)
-        pending.append(data)
-        self.backlog += len(data)
-        if self.backlog > self._lane.high_bytes:
+        lane = self._lane
+        if self._first is None:
+            self._first = data
+            waiting = lane.waiting
+            if not waiting:
+                lane.send_soon()
+            waiting.append(self)
+        elif self._rest is None:
+            self._rest = [data]
+        else:
+            self._rest.append(data)
+        self.backlog = backlog = self.backlog + len(data)
+        if backlog > lane.high_bytes:
             self._over = True
 
     def send(self) -> None:
         """Send what was written in this turn of the loop."""
-        pending = self._pending
-        if not pending:
+        data = self._first
+        if data is None:
             return
-        data = pending[0] if len(pending) == 1 else b"".join(pending)
-        pending.clear()
+        self._first = None
+        if self._rest is not None:
+            data = b"".join((data, *self._rest))
+            self._rest = None
+        sent = 0
+        # Past asyncio's transport, in which nothing waits: it would do the same, and cost more.  What the kernel does
+        # not take goes there, and so does all of it after an error: asyncio meets that too, and ends the connection.
+        if self._socket is not None and not self._stuck and not self._ended:
+            try:
+                sent = self._socket.send(data)
+            except OSError:
+                sent = 0
+        if sent < len(data):
+            self._hand_over(data[sent:])
+            return
+        self.backlog = 0
+        if self._over:
+            self._over = False
+            self.drained()
+
+    def _hand_over(self, data: bytes) -> None:
+        """Have the transport send *data*, now or later."""
         transport = self._transport
-        if transport.is_closing():
+        if self._ended or transport.is_closing():
+            self.backlog = 0
             return
         transport.write(data)
         self.backlog = stuck = transport.get_write_buffer_size()
+        self._stuck = stuck > 0
         if stuck and not self._bounded:
             self._bound()
         # Of what has gone over the mark here and not in its own buffer, asyncio will not tell when it has drained.
@@ -127,8 +175,13 @@ class Outflow(asyncio.BufferedProtocol):
 
     def cut(self) -> None:
         """Close now; ``connection_lost`` follows."""
-        self._pending.clear()
+        self._forget()
         self._transport.abort()
+
+    def _forget(self) -> None:
+        """Nothing more is to be written, and nothing that waits here."""
+        self._ended = True
+        self._first = self._rest = None
 
     # -- told by asyncio
 
@@ -139,6 +192,8 @@ class Outflow(asyncio.BufferedProtocol):
         return self._lane.buffer
 
     def resume_writing(self) -> None:
+        if self._first is not None:
+            return  # what was written in this turn is about to be sent, and looked at then
         self.backlog = self._transport.get_write_buffer_size()
         if self._over:
             self._over = False
@@ -151,24 +206,18 @@ class Outflow(asyncio.BufferedProtocol):
 class SocketPipe(Outflow, Pipe):
     """A byte stream in both directions."""
 
-    __slots__ = ("_closing", "_ended", "_rest", "owner")
+    __slots__ = ("_unread", "owner")
 
     def __init__(self, lane: Lane, rest: bytes) -> None:
         """*rest*: what was read of the connection before."""
         super().__init__(lane)
         self.owner = None
-        self._rest = rest
-        self._closing = False
-        self._ended = False  # our half of the connection is over
+        self._unread = rest
 
     def start(self) -> None:
-        rest, self._rest = self._rest, b""
+        rest, self._unread = self._unread, b""
         if rest and self.owner is not None:
             self.owner.data_received(rest)
-
-    def write(self, data: bytes) -> None:
-        if not self._closing:
-            super().write(data)
 
     def pause(self) -> None:
         if not self._transport.is_closing():
@@ -179,10 +228,10 @@ class SocketPipe(Outflow, Pipe):
             self._transport.resume_reading()
 
     def close(self) -> None:
-        if self._closing:
+        if self._ended:
             return
         self.send()
-        self._closing = True
+        self._ended = True
         # Closing a socket that holds unread data resets the connection, and the peer may never see our last frame.
         # So: end our half, then throw away what still comes until the peer ends its own.
         if self._transport.is_closing():
@@ -197,11 +246,10 @@ class SocketPipe(Outflow, Pipe):
 
     def abort(self) -> None:
         self.owner = None
-        self._closing = True
         self.cut()
 
     def drained(self) -> None:
-        if self.owner is not None and not self._closing:
+        if self.owner is not None and not self._ended:
             self.owner.pipe_drained()
 
     # -- told by asyncio
@@ -211,12 +259,11 @@ class SocketPipe(Outflow, Pipe):
             # It begins to read in the next turn of the loop, even where pause() was called in this one.
             self._transport.resume_reading()
             self._transport.pause_reading()
-        if self.owner is not None and not self._closing:
+        if self.owner is not None and not self._ended:
             self.owner.data_received(bytes(self._lane.buffer[:count]))
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._closing = True
-        self._pending.clear()
+        self._forget()
         owner, self.owner = self.owner, None
         if owner is not None:
             owner.pipe_lost()

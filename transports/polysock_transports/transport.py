@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .errors import CloseReason, ProtocolError
 from .limits import Limits
@@ -48,6 +48,9 @@ class TransportOwner(Protocol):
 
 class Transport(ABC):
     """How frames travel on one response or socket."""
+
+    if not TYPE_CHECKING:  # mypy takes what a subclass has a slot for as an error where only the base is known
+        __slots__ = ()  # a subclass may do without a dict
 
     name: ClassVar[str]
     #: Whether the peer answers ``ping`` on the same connection.
@@ -91,12 +94,12 @@ class Transport(ABC):
 class HttpTransport(Transport):
     """A response that carries frames: one and the end (``one_shot``), or many until ``response_limit_bytes``."""
 
+    __slots__ = ("_exchange", "_headers", "_high", "_left", "_limits", "finishing", "owner", "ready", "started")
+
     content_type: ClassVar[str]
     one_shot: ClassVar[bool] = False
     #: Whether a streaming response begins with its first frame, and not at once.
     starts_late: ClassVar[bool] = False
-    #: Whether a streaming response has begun.
-    started: bool = False
     #: What a streaming response begins with; it does not count towards the response limit.
     prelude: bytes = b""
     #: Headers beyond the common ones.
@@ -104,9 +107,15 @@ class HttpTransport(Transport):
 
     def __init__(self, exchange: Exchange, headers: Headers, options: Mapping[str, Any], limits: Limits) -> None:
         """*options*: what came in the query (``callback``) or is set by the route.  Raises ProtocolError."""
+        self.owner: TransportOwner | None = None
+        self.ready = True
+        self.finishing = False
+        self.started = False
+        """Whether a streaming response has begun."""
         self._exchange = exchange
         self._limits = limits
-        self._sent = 0
+        self._left = limits.response_limit_bytes  # until a streaming response ends
+        self._high = limits.pipe_high_bytes
         self._headers = (*headers, ("Content-Type", self.content_type), *self.extra_headers)
         self.configure(options)
         exchange.owner = self
@@ -140,11 +149,12 @@ class HttpTransport(Transport):
             return
         if not self.started:
             self._start()
-        self._exchange.write(data)
-        self._sent += len(data)
-        if self._sent >= self._limits.response_limit_bytes:
+        exchange = self._exchange
+        exchange.write(data)
+        self._left -= len(data)
+        if self._left <= 0:
             self.finish(None)
-        elif self._exchange.backlog > self._limits.pipe_high_bytes:
+        elif exchange.backlog > self._high:
             self.ready = False
 
     def finish(self, reason: CloseReason | None) -> None:

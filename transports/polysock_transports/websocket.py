@@ -12,6 +12,7 @@ from .errors import ABNORMAL_CLOSURE, CloseReason, ProtocolError
 from .limits import Limits
 from .permessage_deflate import PerMessageDeflate
 from .pipes import Pipe
+from .prepared import Shape
 from .rfc6455 import (
     OP_BINARY,
     OP_TEXT,
@@ -27,7 +28,7 @@ from .rfc6455 import (
     text_frame,
     utf8,
 )
-from .transport import Transport
+from .transport import Transport, TransportOwner
 from .wire import Frame
 
 __all__ = ["RawWebSocket", "WebSocket", "websocket_shape"]
@@ -43,19 +44,22 @@ def websocket_shape(frame: Frame) -> bytes:
 class WebSocket(Transport):
     """One connection after its handshake."""
 
+    __slots__ = ("_deflate", "_high", "_parser", "_pipe", "finishing", "owner", "ready", "shape")
+
     name = "websocket"
     answers_ping = True
-    shape = staticmethod(websocket_shape)
 
     def __init__(
         self, pipe: Pipe, limits: Limits, *, max_message_bytes: int, deflate: PerMessageDeflate | None = None
     ) -> None:
+        self.owner: TransportOwner | None = None
+        self.ready = True
+        self.finishing = False
         self._pipe = pipe
         self._high = limits.pipe_high_bytes
         self._deflate = deflate
-        if deflate is not None:
-            # What is compressed with a window of its own cannot be shared with another connection.
-            self.shape = None  # type: ignore[assignment]
+        # What is compressed with a window of its own cannot be shared with another connection.
+        self.shape: Shape | None = websocket_shape if deflate is None else None
         self._parser = FrameParser(
             max_message_bytes=max_message_bytes,
             max_fragments=limits.max_message_fragments,
@@ -177,5 +181,7 @@ class WebSocket(Transport):
 
 class RawWebSocket(WebSocket):
     """The raw endpoint's, under the name sockjs-tornado's sessions report."""
+
+    __slots__ = ()
 
     name = "rawwebsocket"

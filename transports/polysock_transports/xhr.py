@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .prepared import Shape
 from .rfc6455 import utf8
 from .transport import HttpTransport
 from .wire import Frame
@@ -20,6 +21,8 @@ def xhr_shape(frame: Frame) -> bytes:
 
 
 class XhrPolling(HttpTransport):
+    __slots__ = ()
+
     name = "xhr"
     content_type = _SCRIPT
     one_shot = True
@@ -27,6 +30,8 @@ class XhrPolling(HttpTransport):
 
 
 class XhrStreaming(HttpTransport):
+    __slots__ = ()
+
     name = "xhr_streaming"
     content_type = _SCRIPT
     # IE 8's XDomainRequest and WebKit of its time show nothing before about 2 KiB have come.
@@ -42,15 +47,15 @@ def bare_shape(frame: Frame) -> bytes:
 class EnginePolling(HttpTransport):
     """Engine.IO's: a payload of text, or where the client takes it of bytes, told by its content type."""
 
+    __slots__ = ("shape",)
+
     name = "polling"
     content_type = "text/plain; charset=UTF-8"
     one_shot = True
-    shape = staticmethod(bare_shape)
 
     def configure(self, options: Mapping[str, Any]) -> None:
-        if options.get("binary_payload"):
-            # The content type goes with the frame, so bytes cannot be shared.
-            self.shape = None  # type: ignore[assignment]
+        # The content type goes with the frame where that may be bytes, so they cannot be shared.
+        self.shape: Shape | None = None if options.get("binary_payload") else bare_shape
 
     def wrap(self, frame: Frame) -> bytes:
         return bare_shape(frame)
@@ -65,6 +70,8 @@ class EnginePolling(HttpTransport):
 
 class LegacyPolling(HttpTransport):
     """Socket.IO 0.9's: one packet, or several framed by the dialect."""
+
+    __slots__ = ()
 
     name = "xhr-polling"
     content_type = "text/plain; charset=UTF-8"

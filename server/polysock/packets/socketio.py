@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from polysock_transports import ProtocolError
@@ -52,7 +52,21 @@ def _take_binary(value: Any, attachments: list[bytes]) -> Any:
     return value
 
 
-_PLAIN_TYPES = (str, int, float, bool, type(None))
+_PLAIN_TYPES = frozenset((str, int, float, bool, type(None)))
+
+
+def _is_plain(values: Iterable[Any]) -> bool:
+    """Whether JSON carries *values* as they are: there are no bytes in them, and no types but JSON's own."""
+    for value in values:
+        kind = type(value)
+        if kind in _PLAIN_TYPES:
+            continue
+        if kind is dict:
+            if not _is_plain(value.values()):
+                return False
+        elif not (kind is list or kind is tuple) or not _is_plain(value):
+            return False
+    return True
 
 
 class SocketIO:
@@ -97,13 +111,11 @@ class SocketIO:
     ) -> Sequence[str | bytes]:
         number = "" if ack_id is None else str(ack_id)
         attachments: list[bytes] = []
-        for value in values:
-            if not isinstance(value, _PLAIN_TYPES):
-                try:
-                    values = _take_binary(values, attachments)
-                except RecursionError:
-                    raise ValueError("the arguments are nested too deep") from None
-                break
+        try:
+            if not _is_plain(values):
+                values = _take_binary(values, attachments)
+        except RecursionError:
+            raise ValueError("the arguments are nested too deep") from None
         if not attachments:
             return (plain + namespace + number + self._json(values),)
         text = f"{binary}{len(attachments)}-{namespace}{number}{self._json(values)}"
@@ -244,6 +256,8 @@ class SocketIOReader:
 
 def _event_name(values: list[Any]) -> str:
     name = values[0] if values else None
+    if type(name) is str and name not in RESERVED_EVENTS:
+        return name
     if isinstance(name, int) and not isinstance(name, bool):
         name = str(name)
     if not isinstance(name, str) or name in RESERVED_EVENTS:
