@@ -185,6 +185,10 @@ class GatewayHandler:
     """
 
     gateway: Gateway
+    _carrier: HttpTransport | None = None
+    """The transport of a poll, kept for the next one where the host can tell that it is the same request."""
+    _carrier_headers: Headers = ()
+    _dated: tuple[str, str] | None = None
     _gone = False  # the connection has closed
     _is_complete = False  # the body has come, and nobody reads from the connection
 
@@ -200,6 +204,9 @@ class GatewayHandler:
 
         def _bound_body(self) -> None:
             """A body follows: give it ``body_timeout_s``."""
+
+        def _keep(self, carrier: HttpTransport) -> None:
+            """The same request may come again; it is then served with *carrier* in ``_carrier``."""
 
         def _log_access(self, status: int) -> None:
             """The answer is complete: a line for the access log."""
@@ -489,13 +496,12 @@ class GatewayHandler:
         except Refused as error:
             self._refused(error)
             return
-        options = {**route.options, "callback": self._query("c") or self._query("callback")}
-        headers = (gateway.date_header(), *self._session_headers())
-        exchange = self._open_exchange()
         try:
-            transport = _HTTP_TRANSPORTS[route.transport](exchange, headers, options, gateway.limits)
+            transport = self._carry(_HTTP_TRANSPORTS[route.transport], self._query_options, gateway.limits)
         except ProtocolError as error:
-            exchange.respond(error.status, (*headers, _TEXT, _NOSNIFF), str(error).encode())
+            assert self._exchange is not None
+            headers = (gateway.date_header(), *self._session_headers(), _TEXT, _NOSNIFF)
+            self._exchange.respond(error.status, headers, str(error).encode())
             return
         if not fresh and gateway.verify_address and session.address != self._address():
             session.turn_away(transport, WRONG_ADDRESS)
@@ -506,6 +512,37 @@ class GatewayHandler:
             except Refused as error:
                 session.refuse(CloseReason(REFUSED.code, error.text, may_return=False))
         session.attach(transport)
+
+    def _query_options(self, route: Route) -> Mapping[str, Any]:
+        return {**route.options, "callback": self._query("c") or self._query("callback")}
+
+    def _carry(
+        self,
+        kind: type[HttpTransport],
+        options: Callable[[Route], Mapping[str, Any]],
+        limits: Limits,
+        more: Headers = (),
+    ) -> HttpTransport:
+        """The transport of this request, on its answer.  *more* headers than those of every session's answer.
+
+        Raises ProtocolError, the answer having been opened.
+        """
+        gateway, carrier = self.gateway, self._carrier
+        date = gateway.date_header()
+        if carrier is None:
+            headers = (date, *self._session_headers(), *more)
+            route = self._route
+            assert isinstance(route, Route)
+            carrier = kind(self._open_exchange(), headers, options(route), limits)
+            if kind.one_shot:
+                self._keep(carrier)
+            return carrier
+        if date is not self._dated:
+            self._dated = date
+            complete = kind.complete((date, *self._session_headers(), *more))
+            self._carrier_headers = gateway.lane.heads.share(complete)
+        carrier.again(self._open_exchange(), self._carrier_headers)
+        return carrier
 
     def _query(self, name: str) -> str | None:
         values = self.request.query_arguments.get(name)
@@ -705,6 +742,9 @@ class TornadoRequest(RequestHandler):
         text = error.reason if isinstance(error, HTTPError) and error.reason else self._reason
         self.set_header("Content-Type", "text/plain; charset=UTF-8")
         self.finish(f"{text}\n")
+
+    def _keep(self, carrier: HttpTransport) -> None:
+        """Tornado makes a handler for each request."""
 
     def _bound_body(self) -> None:
         connection: Any = self.request.connection
