@@ -16,7 +16,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tornado.iostream import IOStream
-from tornado.web import Application, HTTPError, RequestHandler, decode_signed_value, stream_request_body
+from tornado.web import Application, HTTPError, RequestHandler, stream_request_body
 
 from .addresses import TrustedProxies
 from .clock import Clock, LoopClock
@@ -37,6 +37,7 @@ from .htmlfile import HtmlFile
 from .httplane import LANE_KINDS, HttpConnection, HttpLane, LaneRequest
 from .jsonp import JsonpPolling
 from .limits import DEFAULT_LIMITS, Limits
+from .opening import OpeningRequest, write_headers
 from .origins import OriginPolicy
 from .pages import NEVER_CACHE, Answer, cache_forever
 from .permessage_deflate import DeflateOptions, negotiate
@@ -426,20 +427,18 @@ class GatewayHandler:
         return self.gateway.proxies.client_address(self.request.remote_ip or "", self.request.headers)
 
     def _info(self, route: Route) -> ConnectionInfo:
-        request, application, cookies = self.request, self.application, self.request.cookies
-        return ConnectionInfo(
+        request = self.request
+        return OpeningRequest(
+            self.gateway.lane.shared(write_headers(request.headers)),
+            request.query,
             ip=self._address(),
-            cookies=cookies,
-            arguments=request.arguments,
-            headers=request.headers,
             path=request.path,
             origin=request.headers.get("Origin") or request.headers.get("Sec-WebSocket-Origin"),
             transport=route.transport,
             text_only=self._draft is not None,
             dialect=self._language(route),
-            application=application,
+            application=self.application,
             current_user=self._user,
-            secure_cookie=_secure_cookies(application, cookies),
         )
 
     def _language(self, route: Route) -> str:
@@ -806,17 +805,3 @@ class TornadoRequest(RequestHandler):
 
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 _ORIGIN_REFUSED = "This origin is not allowed here. List it in the server's origins setting if it should be.\n"
-
-
-def _secure_cookies(application: Application, cookies: Mapping[str, Any]) -> Callable[..., bytes | None]:
-    def get(name: str, value: str | None, max_age_days: float, min_version: int | None) -> bytes | None:
-        if "cookie_secret" not in application.settings:
-            raise StateError('secure cookies need the application setting "cookie_secret"')
-        if value is None:
-            morsel = cookies.get(name)
-            value = morsel.value if morsel is not None else None
-        return decode_signed_value(
-            application.settings["cookie_secret"], name, value, max_age_days=max_age_days, min_version=min_version
-        )
-
-    return get

@@ -13,19 +13,18 @@ import re
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
-from http.cookies import CookieError, SimpleCookie
+from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any, cast
 
-from tornado.escape import parse_qs_bytes
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPHeaders, parse_cookie, split_host_and_port
+from tornado.httputil import HTTPHeaders, split_host_and_port
 from tornado.log import access_log
 from tornado.web import Application, RequestHandler
 
 from .clock import Clock, Timer
 from .http1 import LAST_CHUNK, HeadCache, chunk
+from .opening import read_arguments, read_cookies
 from .pipes import Exchange, Headers
 from .socketpipe import Lane, Outflow
 from .takeover import accepts, client_of, delist, describe, enlist, give_back, idle_limit_s, late_handler, target_of
@@ -106,6 +105,7 @@ class HttpLane(Lane):
         "_connections",
         "_fields",
         "_late",
+        "_shared",
         "_sweep_s",
         "_sweep_timer",
         "_tasks",
@@ -124,6 +124,7 @@ class HttpLane(Lane):
         self.heads = HeadCache()
         self.clock = clock
         self._fields: dict[bytes, _Fields] = {}
+        self._shared: dict[str, str] = {}
         self._late: dict[type[RequestHandler], type[RequestHandler]] = {}  # one for each time the URLs were mounted
         self._body_timeout_s = body_timeout_s
         self._connections: set[HttpConnection] = set()
@@ -185,6 +186,14 @@ class HttpLane(Lane):
             found = self._late[kind] = late_handler(kind)
         return found
 
+    def shared(self, head: str) -> str:
+        """*head*, or an equal one that was shared before."""
+        if len(head) > _MAX_REMEMBERED_BYTES:
+            return head
+        if len(self._shared) >= _MAX_REMEMBERED:
+            self._shared.clear()
+        return self._shared.setdefault(head, head)
+
     def fields(self, block: bytes) -> _Fields | None:
         found = self._fields.get(block)
         if found is None:
@@ -222,7 +231,7 @@ class _Request:
     @property
     def query_arguments(self) -> dict[str, list[bytes]]:
         if self._arguments is None:
-            self._arguments = parse_qs_bytes(self.query, keep_blank_values=True) if self.query else {}
+            self._arguments = read_arguments(self.query)
         return self._arguments
 
     arguments = query_arguments
@@ -233,11 +242,7 @@ class _Request:
 
     @property
     def cookies(self) -> SimpleCookie:
-        cookies: SimpleCookie = SimpleCookie()
-        for name, value in parse_cookie(self.headers.get("Cookie", "")).items():
-            with suppress(CookieError):  # of a name that has no business in a cookie
-                cookies[name] = value
-        return cookies
+        return read_cookies(self.headers)
 
     def request_time(self) -> float:
         return time.monotonic() - self.started
