@@ -30,6 +30,7 @@ TORNADO = {
     "polysock.settings",
     "polysock_transports.gateway",
     "polysock_transports.httplane",
+    "polysock_transports.opening",  # headers, arguments and cookies as Tornado has them
     "polysock_transports.pipes",
     "polysock_transports.takeover",  # all that leans on Tornado's insides
 }

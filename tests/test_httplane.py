@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import struct
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -607,6 +608,57 @@ async def test_nothing_of_an_answered_request_is_left() -> None:
             assert gc.collect() <= client + 20
         finally:
             gc.enable()
+        wire.close()
+
+
+@pytest.mark.parametrize("stamped", [True, False])
+async def test_a_poll_that_comes_again_is_not_judged_anew(stamped: bool) -> None:
+    async with endpoint() as here:
+        wire, connection = await here.taken()
+        served = set()
+        for number in range(4):
+            await wire.send("POST", f"{POLL}?t={number}" if stamped else POLL)
+            await until(lambda: here.parked == 1)
+            here.made[0].send(str(number))
+            assert (await wire.read_response()).body == b'a["%d"]\n' % number
+            served.add(connection._again)
+        assert len(served) == 1
+        assert None not in served
+        assert here.logged == [(200, POLL)] * 5
+        wire.close()
+        await until(lambda: connection._again is None)
+
+
+async def test_origins_that_a_function_judges_are_judged_each_time() -> None:
+    allowed = ["http://page.example"]
+    async with endpoint({"origins": lambda origin: origin in allowed}) as here:
+        wire, _ = await here.taken()
+        origin = [("Origin", "http://page.example")]
+        for number in range(3):
+            await wire.send("POST", POLL, headers=origin)
+            await until(lambda: here.parked == 1)
+            here.made[0].send(str(number))
+            assert (await wire.read_response()).status == 200
+        allowed.clear()
+        assert (await wire.request("POST", POLL, headers=origin)).status == 403
+        wire.close()
+
+
+async def test_an_ended_session_is_not_kept_by_the_connection_of_its_polls() -> None:
+    async with endpoint() as here:
+        wire, connection = await here.taken()
+        for number in range(2):
+            await wire.send("POST", POLL)
+            await until(lambda: here.parked == 1)
+            here.made[0].send(str(number))
+            await wire.read_response()
+        assert connection._again is not None
+        ended = weakref.ref(here.made.pop())
+        ended().close()  # type: ignore[union-attr]  # it is there still
+        here.clock.advance(60)
+        await until(lambda: not len(here.router._gateway.store))
+        gc.collect()
+        assert ended() is None
         wire.close()
 
 

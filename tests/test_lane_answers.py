@@ -164,6 +164,8 @@ CHANGING = re.compile(rb"Date: [^\r]*\r\n|\"entropy\":[0-9]+|Content-Length: [78
 #: Turns of the loop without a byte after which a server has no more to say, and where the outcomes differ: perhaps the
 #: kernel was slower than that, so listen for longer before it counts.
 QUIET_TURNS = (40, 5000)
+#: Turns after which a piece has been read and answered.
+ONE_BY_ONE = 20
 #: After this time no session is left, so each stream meets the same server.
 FORGET_S = 120
 
@@ -178,6 +180,8 @@ class Echo(Connection):
 
     def on_message(self, message: str | bytes) -> None:
         self.seen.append(message)
+        if message == "bye":
+            self.close()
         self.send(message)
 
     def on_close(self) -> None:
@@ -239,8 +243,8 @@ class Outcome:
         return Outcome(self.answer[: len(other.answer)], self.ended, seen, logged)
 
 
-async def told(it: Side, pieces: Sequence[bytes], quiet_turns: int) -> Outcome:
-    """What comes of *pieces*, sent one after another."""
+async def told(it: Side, pieces: Sequence[bytes], quiet_turns: int, turns_between: int) -> Outcome:
+    """What comes of *pieces*, sent one after another, with so many turns of the loop in between."""
     it.seen.clear()
     it.logged.clear()
     reader, writer = await asyncio.open_connection("127.0.0.1", it.port, limit=1 << 24)
@@ -248,8 +252,8 @@ async def told(it: Side, pieces: Sequence[bytes], quiet_turns: int) -> Outcome:
     try:
         for piece in pieces:
             writer.write(piece)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            for _ in range(turns_between):
+                await asyncio.sleep(0)
         quiet, before = 0, -1
         while quiet < quiet_turns and not (reader.at_eof() or reader.exception()):
             quiet = quiet + 1 if len(buffer) == before else 0
@@ -283,16 +287,16 @@ class Both:
     def __exit__(self, *_: object) -> None:
         self._loop.run_until_complete(self._stack.aclose())
 
-    def compare(self, pieces: Sequence[bytes]) -> None:
+    def compare(self, pieces: Sequence[bytes], turns_between: int = 2) -> None:
         """Send *pieces* to either, and want the same outcome."""
-        self._loop.run_until_complete(self._compare(pieces))
+        self._loop.run_until_complete(self._compare(pieces, turns_between))
 
-    async def _compare(self, pieces: Sequence[bytes]) -> None:
+    async def _compare(self, pieces: Sequence[bytes], turns_between: int) -> None:
         for quiet_turns in QUIET_TURNS:
             # A session of its own for each time; as long as the word it stands for, so that splits stay where they are.
             sid = b"%03x" % (next(self._number) % 4096)
             stream = cut(b"".join(pieces).replace(b"SID", sid), [len(piece) for piece in pieces])
-            fast, slow = [await told(it, stream, quiet_turns) for it in self._sides]
+            fast, slow = [await told(it, stream, quiet_turns, turns_between) for it in self._sides]
             if fast.ended and len(stream) > 1:
                 # What is sent to a connection that ends may reset it, and what the client has not read is lost then;
                 # and Tornado looks at requests that it has read already even where it has closed their connection.
@@ -342,6 +346,59 @@ def test_any_requests_split_anywhere(both: Both, names: list[str], cuts: list[fl
     stream = b"".join([POLL, *(PIECES[name] for name in names)])
     places = sorted({0, len(stream), *(int(at * len(stream)) for at in cuts)})
     both.compare([stream[start:end] for start, end in pairwise(places)])
+
+
+#: A poll of a session that has ended is answered at once, each time the same.
+AGAIN = b"POST /s/000/SID/xhr?t=a1 HTTP/1.1\r\n" + HOST + b"Accept: */*\r\n" + END
+OTHERS = {
+    "the same": AGAIN,
+    "another stamp": AGAIN.replace(b"a1", b"a2"),
+    "a longer stamp": AGAIN.replace(b"a1", b"a.2_3-4"),
+    "no stamp": AGAIN.replace(b"?t=a1", b""),
+    "an empty stamp": AGAIN.replace(b"a1", b""),
+    "too long a stamp": AGAIN.replace(b"a1", b"a" * 33),
+    "more in the query": AGAIN.replace(b"a1", b"a1&c=d"),
+    "a stamp with a space": AGAIN.replace(b"a1", b"a 1"),
+    "a stamp with an escape": AGAIN.replace(b"a1", b"a%201"),
+    "a stamp with a line break": AGAIN.replace(b"a1", b"a\r\n1"),
+    "a stamp that ends the head": AGAIN.replace(b"a1", b"a1 HTTP/1.1\r\n" + HOST + END),
+    "a header less": AGAIN.replace(b"Accept: */*\r\n", b""),
+    "another header": AGAIN.replace(b"*/*", b"*/a"),
+    "a length": AGAIN.replace(b"Accept: */*", b"Content-Length:2") + b"ab",
+    "another origin": AGAIN.replace(b"Accept: */*", b"Origin: http://evil.example"),
+    "another host": AGAIN.replace(b"lanes", b"other"),
+    "another session": AGAIN.replace(b"SID", b"xyz"),
+    "another transport": AGAIN.replace(b"/xhr", b"/xhr_streaming"),
+    "another method": AGAIN.replace(b"POST", b"GET"),
+    "another version": AGAIN.replace(b"/1.1", b"/1.0"),
+    "a bare LF": AGAIN.replace(b"\r\n", b"\n", 1),
+    "two in one piece": AGAIN * 2,
+    "one and a half": AGAIN + AGAIN[:9],
+    "the application's": OWN + END,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_poll_that_comes_again_or_nearly_does(both: Both, name: str) -> None:
+    """What was found about a poll is used for the next one only where that is the same."""
+    for first in (AGAIN, AGAIN.replace(b"?t=a1", b"")):
+        start = [POLL, sent(b'["bye"]'), first, first]
+        both.compare([*start, OTHERS[name], first, first], ONE_BY_ONE)
+        both.compare([*start, *(bytes([byte]) for byte in OTHERS[name]), first])
+        both.compare([*start, OTHERS[name] + first[:20], first[20:], first], ONE_BY_ONE)
+
+
+def test_a_body_that_is_a_poll_to_the_byte(both: Both) -> None:
+    head = SEND + b"Content-Length: %d\r\n\r\n" % len(AGAIN)
+    for start in ([POLL, AGAIN], [POLL, sent(b'["bye"]'), AGAIN]):
+        both.compare([*start, head, AGAIN, AGAIN], ONE_BY_ONE)
+        both.compare([*start, AGAIN + head, AGAIN, AGAIN], ONE_BY_ONE)
+
+
+def test_a_stamp_is_in_the_query_and_nowhere_else(both: Both) -> None:
+    path = AGAIN.replace(b"SID", b"a&t=5&b").replace(b"?t=a1", b"")
+    send = sent(b'["bye"]', SEND.replace(b"SID", b"a&t=5&b"))
+    both.compare([path, send, path, path, path.replace(b"t=5", b"t=6"), path], ONE_BY_ONE)
 
 
 @given(noise=st.binary(max_size=200), name=st.sampled_from(sorted(PIECES)), at=st.floats(0, 1))

@@ -223,6 +223,10 @@ class EngineSession(Session):
             transport.abort()
         self._end(PING_TIMEOUT)
 
+    def _be_due(self, at: float) -> None:
+        if self.deadline is None:  # polls come and go, and what is due stays what it was
+            self._reschedule()
+
     def _reschedule(self) -> None:
         if self._state is not State.CLOSED:  # it closes itself as soon as its goodbye is out
             super()._reschedule()

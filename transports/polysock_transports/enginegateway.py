@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -140,7 +140,7 @@ class EngineHandler(GatewayHandler):
         session = self.gateway.store.get(route.session_id)
         if not isinstance(session, EngineSession):
             return None
-        session.tick(self.gateway.clock.now())  # what is due is due, whenever the sweep would have come
+        session.catch_up()
         return None if session.is_gone else session
 
     def _is_foreign(self, session: EngineSession) -> bool:
@@ -178,14 +178,11 @@ class EngineHandler(GatewayHandler):
         return None
 
     def _poll(self, route: Route, session: EngineSession, more: Headers = ()) -> HttpTransport:
-        gateway = self.gateway
         dialect = cast(EngineDialect, session.dialect)
-        headers = (gateway.date_header(), *self._session_headers(), *more)
         if dialect.protocol == 3 and not more:
-            headers = (*headers, *self._sid_cookie(session))
+            more = self._sid_cookie(session)
         kind = EngineJsonp if "call" in route.options else EnginePolling
-        options = {**route.options, "binary_payload": dialect.binary_payload}
-        return kind(self._open_exchange(), headers, options, gateway.limits)
+        return self._carry(kind, partial(_poll_options, dialect), self.gateway.limits, more)
 
     async def _handshake_asking(self, route: Route) -> None:
         if await self._ask_application():
@@ -294,6 +291,10 @@ class EngineHandler(GatewayHandler):
 
     def _answer_send(self, route: Route) -> None:
         self._answer(200, (*self._session_headers(), *_OK), b"ok")
+
+
+def _poll_options(dialect: EngineDialect, route: Route) -> Mapping[str, Any]:
+    return {**route.options, "binary_payload": dialect.binary_payload}
 
 
 def _open_soon(session: EngineSession, transport: Transport) -> None:

@@ -16,7 +16,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tornado.iostream import IOStream
-from tornado.web import Application, HTTPError, RequestHandler, decode_signed_value, stream_request_body
+from tornado.web import Application, HTTPError, RequestHandler, stream_request_body
 
 from .addresses import TrustedProxies
 from .clock import Clock, LoopClock
@@ -37,6 +37,7 @@ from .htmlfile import HtmlFile
 from .httplane import LANE_KINDS, HttpConnection, HttpLane, LaneRequest
 from .jsonp import JsonpPolling
 from .limits import DEFAULT_LIMITS, Limits
+from .opening import OpeningRequest, write_headers
 from .origins import OriginPolicy
 from .pages import NEVER_CACHE, Answer, cache_forever
 from .permessage_deflate import DeflateOptions, negotiate
@@ -185,6 +186,10 @@ class GatewayHandler:
     """
 
     gateway: Gateway
+    _carrier: HttpTransport | None = None
+    """The transport of a poll, kept for the next one where the host can tell that it is the same request."""
+    _carrier_headers: Headers = ()
+    _dated: tuple[str, str] | None = None
     _gone = False  # the connection has closed
     _is_complete = False  # the body has come, and nobody reads from the connection
 
@@ -200,6 +205,9 @@ class GatewayHandler:
 
         def _bound_body(self) -> None:
             """A body follows: give it ``body_timeout_s``."""
+
+        def _keep(self, carrier: HttpTransport) -> None:
+            """The same request may come again; it is then served with *carrier* in ``_carrier``."""
 
         def _log_access(self, status: int) -> None:
             """The answer is complete: a line for the access log."""
@@ -419,20 +427,18 @@ class GatewayHandler:
         return self.gateway.proxies.client_address(self.request.remote_ip or "", self.request.headers)
 
     def _info(self, route: Route) -> ConnectionInfo:
-        request, application, cookies = self.request, self.application, self.request.cookies
-        return ConnectionInfo(
+        request = self.request
+        return OpeningRequest(
+            self.gateway.lane.shared(write_headers(request.headers)),
+            request.query,
             ip=self._address(),
-            cookies=cookies,
-            arguments=request.arguments,
-            headers=request.headers,
             path=request.path,
             origin=request.headers.get("Origin") or request.headers.get("Sec-WebSocket-Origin"),
             transport=route.transport,
             text_only=self._draft is not None,
             dialect=self._language(route),
-            application=application,
+            application=self.application,
             current_user=self._user,
-            secure_cookie=_secure_cookies(application, cookies),
         )
 
     def _language(self, route: Route) -> str:
@@ -489,13 +495,12 @@ class GatewayHandler:
         except Refused as error:
             self._refused(error)
             return
-        options = {**route.options, "callback": self._query("c") or self._query("callback")}
-        headers = (gateway.date_header(), *self._session_headers())
-        exchange = self._open_exchange()
         try:
-            transport = _HTTP_TRANSPORTS[route.transport](exchange, headers, options, gateway.limits)
+            transport = self._carry(_HTTP_TRANSPORTS[route.transport], self._query_options, gateway.limits)
         except ProtocolError as error:
-            exchange.respond(error.status, (*headers, _TEXT, _NOSNIFF), str(error).encode())
+            assert self._exchange is not None
+            headers = (gateway.date_header(), *self._session_headers(), _TEXT, _NOSNIFF)
+            self._exchange.respond(error.status, headers, str(error).encode())
             return
         if not fresh and gateway.verify_address and session.address != self._address():
             session.turn_away(transport, WRONG_ADDRESS)
@@ -506,6 +511,37 @@ class GatewayHandler:
             except Refused as error:
                 session.refuse(CloseReason(REFUSED.code, error.text, may_return=False))
         session.attach(transport)
+
+    def _query_options(self, route: Route) -> Mapping[str, Any]:
+        return {**route.options, "callback": self._query("c") or self._query("callback")}
+
+    def _carry(
+        self,
+        kind: type[HttpTransport],
+        options: Callable[[Route], Mapping[str, Any]],
+        limits: Limits,
+        more: Headers = (),
+    ) -> HttpTransport:
+        """The transport of this request, on its answer.  *more* headers than those of every session's answer.
+
+        Raises ProtocolError, the answer having been opened.
+        """
+        gateway, carrier = self.gateway, self._carrier
+        date = gateway.date_header()
+        if carrier is None:
+            headers = (date, *self._session_headers(), *more)
+            route = self._route
+            assert isinstance(route, Route)
+            carrier = kind(self._open_exchange(), headers, options(route), limits)
+            if kind.one_shot:
+                self._keep(carrier)
+            return carrier
+        if date is not self._dated:
+            self._dated = date
+            complete = kind.complete((date, *self._session_headers(), *more))
+            self._carrier_headers = gateway.lane.heads.share(complete)
+        carrier.again(self._open_exchange(), self._carrier_headers)
+        return carrier
 
     def _query(self, name: str) -> str | None:
         values = self.request.query_arguments.get(name)
@@ -706,6 +742,9 @@ class TornadoRequest(RequestHandler):
         self.set_header("Content-Type", "text/plain; charset=UTF-8")
         self.finish(f"{text}\n")
 
+    def _keep(self, carrier: HttpTransport) -> None:
+        """Tornado makes a handler for each request."""
+
     def _bound_body(self) -> None:
         connection: Any = self.request.connection
         connection.set_body_timeout(self.gateway.limits.body_timeout_s)
@@ -766,17 +805,3 @@ class TornadoRequest(RequestHandler):
 
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 _ORIGIN_REFUSED = "This origin is not allowed here. List it in the server's origins setting if it should be.\n"
-
-
-def _secure_cookies(application: Application, cookies: Mapping[str, Any]) -> Callable[..., bytes | None]:
-    def get(name: str, value: str | None, max_age_days: float, min_version: int | None) -> bytes | None:
-        if "cookie_secret" not in application.settings:
-            raise StateError('secure cookies need the application setting "cookie_secret"')
-        if value is None:
-            morsel = cookies.get(name)
-            value = morsel.value if morsel is not None else None
-        return decode_signed_value(
-            application.settings["cookie_secret"], name, value, max_age_days=max_age_days, min_version=min_version
-        )
-
-    return get

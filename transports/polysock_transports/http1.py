@@ -41,30 +41,46 @@ class ChunkCache:
 
 
 _MAX_HEADS = 256
+_Headers = tuple[tuple[str, str], ...]
 
 
 class HeadCache:
     """Heads of answers, most of which differ in nothing but their length.
 
-    The Date header makes each of them good for a second; the cache forgets all when it is full.
+    The Date header makes each of them good for a second; the cache forgets all when it is full.  It holds the last
+    answer whole, for as long as no other follows.
     """
 
-    __slots__ = ("_heads",)
+    __slots__ = ("_heads", "_last", "_shared")
 
     def __init__(self) -> None:
-        self._heads: dict[tuple[int, Sequence[tuple[str, str]]], bytes] = {}
+        self._heads: dict[tuple[int, _Headers], bytes] = {}
+        self._shared: dict[_Headers, _Headers] = {}
+        self._last: tuple[int, _Headers, bytes, bytes] = (0, (), b"", b"")
 
-    def whole(self, status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> bytes:
+    def share(self, headers: _Headers) -> _Headers:
+        """*headers*, or equal ones that were shared before: those of many answers are then one and the same."""
+        if len(self._shared) >= _MAX_HEADS:
+            self._shared.clear()
+        return self._shared.setdefault(headers, headers)
+
+    def whole(self, status: int, headers: _Headers, body: bytes) -> bytes:
         """A complete answer.  *headers* without Content-Length."""
+        last = self._last
+        # Who answers many with the same does so in a row, and hands out the same objects.
+        if body is last[2] and headers is last[1] and status == last[0]:
+            return last[3]
         head = self._open(status, headers)
         # RFC 9110 section 8.6: no Content-Length on a 204; a 304 need not have one.
-        return head + (b"\r\n" if status in (204, 304) else b"Content-Length: %d\r\n\r\n" % len(body)) + body
+        answer = head + (b"\r\n" if status in (204, 304) else b"Content-Length: %d\r\n\r\n" % len(body)) + body
+        self._last = (status, headers, body, answer)
+        return answer
 
-    def chunked(self, status: int, headers: tuple[tuple[str, str], ...]) -> bytes:
+    def chunked(self, status: int, headers: _Headers) -> bytes:
         """The head of an answer whose body follows in chunks."""
         return self._open(status, headers) + b"Transfer-Encoding: chunked\r\n\r\n"
 
-    def _open(self, status: int, headers: tuple[tuple[str, str], ...]) -> bytes:
+    def _open(self, status: int, headers: _Headers) -> bytes:
         key = (status, headers)
         found = self._heads.get(key)
         if found is None:

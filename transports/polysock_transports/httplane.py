@@ -11,20 +11,20 @@ import asyncio
 import logging
 import re
 import socket
+import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
-from http.cookies import CookieError, SimpleCookie
-from typing import TYPE_CHECKING, Any
+from http.cookies import SimpleCookie
+from typing import TYPE_CHECKING, Any, cast
 
-from tornado.escape import parse_qs_bytes
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPHeaders, parse_cookie, split_host_and_port
+from tornado.httputil import HTTPHeaders, split_host_and_port
 from tornado.log import access_log
 from tornado.web import Application, RequestHandler
 
 from .clock import Clock, Timer
 from .http1 import LAST_CHUNK, ChunkCache, HeadCache, chunk
+from .opening import read_arguments, read_cookies
 from .pipes import Exchange, Headers
 from .socketpipe import Lane, Outflow
 from .takeover import accepts, client_of, delist, describe, enlist, give_back, idle_limit_s, late_handler, target_of
@@ -32,6 +32,7 @@ from .wire import Route
 
 if TYPE_CHECKING:
     from .gateway import Gateway
+    from .transport import HttpTransport
 
 __all__ = ["LANE_KINDS", "HttpConnection", "HttpLane", "LaneRequest"]
 
@@ -53,6 +54,12 @@ _MAX_ARGUMENTS = 64
 LANE_KINDS = frozenset(("receive", "send"))
 # Transports that leave HTTP, and refuse a request that does not ask for it.
 _NOT_HTTP = frozenset(("websocket", "rawwebsocket", "flashsocket"))
+# What clients put into the query so that no cache answers; nothing looks at it.
+_STAMP = re.compile(rb"[?&]t=([0-9A-Za-z._-]{1,32})(?=[& ])")
+_STAMP_TEXT = re.compile(rb"[0-9A-Za-z._-]+")
+_MAX_STAMP_BYTES = 32
+_VERSION = b" HTTP/1.1\r\n"
+_MAX_REPEATED_LINE_BYTES = 512
 _MAX_REMEMBERED = 512
 _MAX_REMEMBERED_BYTES = 2 * 1024
 _MAX_SWEEP_S = 60.0
@@ -62,11 +69,13 @@ _ERROR = (("Content-Type", "text/plain; charset=UTF-8"),)
 class _Fields:
     """The header fields of a request; requests of one browser mostly share them to the byte."""
 
-    __slots__ = ("headers", "length")
+    __slots__ = ("block", "headers", "length")
 
     def __init__(self, headers: HTTPHeaders, length: int) -> None:
         self.headers = headers
         self.length = length
+        self.block = b""
+        """The bytes that they were read from, the empty line after them included; empty where they are too long."""
 
 
 def read_fields(block: bytes) -> _Fields | None:
@@ -96,6 +105,7 @@ class HttpLane(Lane):
         "_connections",
         "_fields",
         "_late",
+        "_shared",
         "_sweep_s",
         "_sweep_timer",
         "_tasks",
@@ -104,15 +114,19 @@ class HttpLane(Lane):
         "clock",
         "heads",
         "max_ahead_bytes",
+        "received",
     )
 
     def __init__(self, clock: Clock, *, body_timeout_s: float, max_ahead_bytes: int, **sizes: Any) -> None:
         super().__init__(**sizes)
         self.max_ahead_bytes = max_ahead_bytes
+        self.received = cast(bytearray, self.buffer.obj)
+        """What was read last."""
         self.heads = HeadCache()
         self.chunks = ChunkCache()
         self.clock = clock
         self._fields: dict[bytes, _Fields] = {}
+        self._shared: dict[str, str] = {}
         self._late: dict[type[RequestHandler], type[RequestHandler]] = {}  # one for each time the URLs were mounted
         self._body_timeout_s = body_timeout_s
         self._connections: set[HttpConnection] = set()
@@ -174,6 +188,14 @@ class HttpLane(Lane):
             found = self._late[kind] = late_handler(kind)
         return found
 
+    def shared(self, head: str) -> str:
+        """*head*, or an equal one that was shared before."""
+        if len(head) > _MAX_REMEMBERED_BYTES:
+            return head
+        if len(self._shared) >= _MAX_REMEMBERED:
+            self._shared.clear()
+        return self._shared.setdefault(head, head)
+
     def fields(self, block: bytes) -> _Fields | None:
         found = self._fields.get(block)
         if found is None:
@@ -182,6 +204,7 @@ class HttpLane(Lane):
                 if len(self._fields) >= _MAX_REMEMBERED:
                     self._fields.clear()
                 self._fields[block] = found
+                found.block = block + b"\r\n"
         return found
 
 
@@ -193,7 +216,10 @@ class _Request:
     version = "HTTP/1.1"
     connection = None  # nobody may write to it
 
-    def __init__(self, method: str, uri: str, headers: HTTPHeaders, remote_ip: str, protocol: str) -> None:
+    def __init__(
+        self, method: str, uri: str, headers: HTTPHeaders, remote_ip: str, protocol: str, started: float
+    ) -> None:
+        """*started*: when it came, in the loop's time."""
         self.method = method
         self.uri = uri
         self.path, _, self.query = uri.partition("?")
@@ -201,13 +227,13 @@ class _Request:
         self.host = headers["Host"]
         self.remote_ip = remote_ip
         self.protocol = protocol
-        self.started = asyncio.get_running_loop().time()
+        self.started = started
         self._arguments: dict[str, list[bytes]] | None = None
 
     @property
     def query_arguments(self) -> dict[str, list[bytes]]:
         if self._arguments is None:
-            self._arguments = parse_qs_bytes(self.query, keep_blank_values=True) if self.query else {}
+            self._arguments = read_arguments(self.query)
         return self._arguments
 
     arguments = query_arguments
@@ -218,14 +244,14 @@ class _Request:
 
     @property
     def cookies(self) -> SimpleCookie:
-        cookies: SimpleCookie = SimpleCookie()
-        for name, value in parse_cookie(self.headers.get("Cookie", "")).items():
-            with suppress(CookieError):  # of a name that has no business in a cookie
-                cookies[name] = value
-        return cookies
+        return read_cookies(self.headers)
 
     def request_time(self) -> float:
-        return asyncio.get_running_loop().time() - self.started
+        return time.monotonic() - self.started
+
+    def again(self, uri: str, started: float) -> _Request:
+        """The same request, come at another time."""
+        return _Request(self.method, uri, self.headers, self.remote_ip, self.protocol, started)
 
 
 class LaneRequest:
@@ -234,11 +260,16 @@ class LaneRequest:
     _status = 0
 
     if TYPE_CHECKING:  # of ``GatewayHandler``
+        gateway: Gateway
+        _carrier: HttpTransport | None
         _exchange: Exchange | None
+        _route: Any
 
         def initialize(self, gateway: Gateway) -> None: ...
 
         def _done(self, status: int) -> None: ...
+
+        def _receive(self, route: Route) -> Awaitable[None] | None: ...
 
         def _answer(self, status: int, headers: Headers, body: bytes = b"") -> None: ...
 
@@ -247,9 +278,34 @@ class LaneRequest:
         self.request = request
         self.application = connection.application
         self._connection = connection
+        self._started = request.started
+        self._uri = request.uri
 
     def _make_exchange(self) -> Exchange:
         return self._connection.begin(self._done)
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether ``again`` would do for the same request."""
+        return self._carrier is not None and self.gateway.origins.is_fixed
+
+    def again(self, uri: str | None) -> bool:
+        """Serve the same request once more, its answer being over; False where it has to be judged anew.
+
+        *uri*: where that is not as before.  What the head says is the same, so what was found about it is too.
+        """
+        route = self._route
+        if self.gateway.store.get(route.session_id) is None:
+            return False
+        if uri is not None:
+            self._uri = uri
+        self._started = time.monotonic()
+        self._exchange = None
+        self._receive(route)
+        return True
+
+    def _keep(self, carrier: HttpTransport) -> None:
+        self._carrier = carrier
 
     def _bound_body(self) -> None:
         """The connection does it."""
@@ -281,8 +337,10 @@ class LaneRequest:
             # The application's own takes a handler of Tornado's, all of it.
             connection = self._connection
             late, named = connection.lane.late(connection.kind), {"gateway": connection.gateway}
-            application.log_request(describe(late, application, self.request, status, named))
+            answered = (application, self.request, self._uri, self._started, status, named)
+            application.log_request(describe(late, answered))
         elif status >= 400 or access_log.isEnabledFor(logging.INFO):
+            self.request = self.request.again(self._uri, self._started)
             application.log_request(self)  # type: ignore[arg-type]  # it has what a log line needs
 
 
@@ -363,6 +421,7 @@ class HttpConnection(Outflow):
     """One connection, kept alive; one request at a time."""
 
     __slots__ = (
+        "_again",
         "_awaiting",
         "_buffer",
         "_context",
@@ -371,6 +430,8 @@ class HttpConnection(Outflow):
         "_host",
         "_is_paused",
         "_is_reading",
+        "_line",
+        "_line_end",
         "_need",
         "_routed",
         "_server",
@@ -407,6 +468,9 @@ class HttpConnection(Outflow):
         self._handler: Any = None  # of a request whose body is still coming
         self._awaiting: Any = None  # of a request whose answer waits for something
         self._routed: tuple[_Fields, str, str] | None = None  # what Tornado's routing has sent to us
+        # A poll, which its client will ask for again: its handler, and its request line up to a stamp and after it.
+        self._again: Any = None
+        self._line = self._line_end = b""
         self._is_reading = False
         self._is_paused = False
         self._since = lane.clock.now()
@@ -454,6 +518,10 @@ class HttpConnection(Outflow):
     # -- reading
 
     def buffer_updated(self, count: int) -> None:
+        if self._again is not None and self._exchange is None and not self._buffer and not self._over:
+            if self._read_again(self._again, count):
+                return
+            self._again = None
         data = bytes(self.lane.buffer[:count])
         self._buffer = self._buffer + data if self._handler is None else self._longer_body(data)
         if self._handler is None or len(self._buffer) >= self._need:
@@ -487,6 +555,43 @@ class HttpConnection(Outflow):
             else:
                 transport.resume_reading()
 
+    def _read_again(self, handler: Any, count: int) -> bool:
+        """Serve what came where it is, to the byte and in one piece, the poll that was served before.
+
+        It may differ in its stamp.  False where nothing was done.
+        """
+        data, line, block = self.lane.received, self._line, self._routed[0].block  # type: ignore[index]  # polls have been
+        at, uri = len(line), None
+        if not data.startswith(line):
+            return False
+        if self._line_end:
+            end = count - len(block) - len(self._line_end)
+            if not at < end <= at + _MAX_STAMP_BYTES or _STAMP_TEXT.fullmatch(data, at, end) is None:
+                return False
+            if not data.startswith(self._line_end, end):
+                return False
+            at = end + len(self._line_end)
+            uri = data[data.index(b"/") : at - len(_VERSION)].decode("ascii")
+        if count != at + len(block) or not data.startswith(block, at):
+            return False
+        try:
+            return handler.again(uri)  # type: ignore[no-any-return]
+        except Exception:
+            log.exception("a request failed: %s", handler._request_summary())
+            handler.fail()
+            return True
+
+    def _remember(self, handler: Any, line: bytes, fields: _Fields) -> None:
+        """*handler* has served a poll with this request *line* and *fields*: know it again."""
+        longest = len(line) + len(fields.block) + _MAX_STAMP_BYTES
+        if not fields.block or len(line) > _MAX_REPEATED_LINE_BYTES or not accepts(self._server, longest, 0):
+            return
+        self._again = handler
+        query = line.find(b"?")
+        stamp = _STAMP.search(line, query) if query >= 0 else None
+        at, end = stamp.span(1) if stamp is not None else (len(line), len(line))
+        self._line, self._line_end = line[:at], line[end:]
+
     def _read_head(self) -> bool:
         """Take a request off the buffer; False where it is not whole, or not ours."""
         data = self._buffer
@@ -504,9 +609,10 @@ class HttpConnection(Outflow):
         if line is None or fields is None or fields.headers["Host"] != self._host:
             self._give_back()
             return False
+        self._again = None
         method = line.group(1).decode("ascii")
         remote_ip, protocol = client_of(self._server, self._context, fields.headers)
-        request = _Request(method, line.group(2).decode("ascii"), fields.headers, remote_ip, protocol)
+        request = _Request(method, line.group(2).decode("ascii"), fields.headers, remote_ip, protocol, time.monotonic())
         handler = self.gateway.lane_handler(self, request)
         try:
             ours = self._is_ours(handler, method, end + 4, fields.length) and self._is_routed_here(request, fields)
@@ -521,7 +627,10 @@ class HttpConnection(Outflow):
         self._handler, self._need = handler, fields.length
         if len(self._buffer) < fields.length:
             self.lane.wait_for_body(self)
-        return self._read_body()
+        is_served = self._read_body()
+        if handler.may_repeat and not self._transport.is_closing():
+            self._remember(handler, bytes(data[: line_end + 2]), fields)
+        return is_served
 
     def _is_ours(self, handler: Any, method: str, head_bytes: int, length: int) -> bool:
         handler.choose()
@@ -606,6 +715,7 @@ class HttpConnection(Outflow):
             self.cut()
             return
         data, self._buffer = bytes(self._buffer), b""
+        self._again = None
         delist(self._server, self)
         self.lane.forget(self)
         self.cut()
@@ -630,7 +740,7 @@ class HttpConnection(Outflow):
         self._buffer = b""
         self._forget()
         handler, exchange = self._handler or self._awaiting, self._exchange
-        self._handler = self._awaiting = self._exchange = None
+        self._handler = self._awaiting = self._exchange = self._again = None
         if handler is not None:
             handler.on_connection_close()
         if exchange is not None:

@@ -71,11 +71,17 @@ class LegacySession(Session):
         self._pong_due = False
         self._due = self._clock.now() + (poll_s(limits) if self._legacy.framed else limits.heartbeat_delay_s)
         super().attach(transport)
+        self._be_due(self._due)
         if self._state is State.OPEN and self._entered_on != transport.name and not self.inbox_full:
             # A client changes its transport only where one brought it nothing: it still waits for the answer.
             self._entered_on = transport.name
             self._accept(CONNECT)
         return True
+
+    def transport_ended(self, transport: Transport) -> None:
+        super().transport_ended(transport)
+        if not self.has_begun and self._state is not State.CLOSED:
+            self._reschedule()  # the grace of a handshake is another one
 
     def _make_way(self, transport: Transport) -> bool:
         """The newer one stays: the client has given up the older one, or a proxy has lost it."""

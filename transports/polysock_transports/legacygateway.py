@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 from .dialects.socketio09 import RECONNECT, SocketIO09, form_payload, handshake, refuse
 from .errors import ABNORMAL_CLOSURE, NORMAL, REFUSED, CloseReason, ProtocolError, Refused
@@ -109,7 +109,7 @@ class LegacyHandler(GatewayHandler):
             return None
         if self.gateway.verify_address and session.address != self._address():
             return None
-        session.tick(self.gateway.clock.now())  # what is due is due, whenever the sweep would have come
+        session.catch_up()
         return None if session.is_gone else session
 
     def _attach_to(self, session: LegacySession, transport: Transport) -> None:
@@ -180,8 +180,7 @@ class LegacyHandler(GatewayHandler):
         if route.transport == LegacyHtmlFile.name:
             # Its client does not come back when the page ends, nor does it notice before its heartbeats are due.
             limits = replace(limits, response_limit_bytes=sys.maxsize)
-        headers = (self.gateway.date_header(), *self._session_headers())
-        transport = _HTTP_TRANSPORTS[route.transport](self._open_exchange(), headers, route.options, limits)
+        transport = self._carry(_HTTP_TRANSPORTS[route.transport], _route_options, limits)
         if session is not None:
             self._attach_to(session, transport)
         else:
@@ -240,6 +239,10 @@ class LegacyHandler(GatewayHandler):
 def _handshake_call(route: Route) -> str:
     """The script call that a handshake wants its answer in; empty for plain text, and for every other request."""
     return "" if route.session_id else str(route.options.get("call", ""))
+
+
+def _route_options(route: Route) -> Mapping[str, Any]:
+    return route.options
 
 
 def _tell_unknown(session: LegacySession, transport: Transport) -> None:

@@ -79,6 +79,8 @@ class OriginPolicy:
             self._list([origins] if isinstance(origins, str) else list(origins))
         self._allow_unknown = unknown == "allow"
         self._allow_credentials = allow_credentials or not self.any
+        #: Whether ``judge`` says the same whenever it is asked the same.
+        self.is_fixed = self._function is None
         #: For ``Content-Security-Policy: frame-ancestors``; None where anybody may frame our pages.
         self.frame_ancestors = None if self.any or self._function else self._ancestors(origins)
 

@@ -331,7 +331,7 @@ class Session(_Sending):
         if self._transport is not None:
             if self._reading_paused:
                 transport.pause()
-            self._reschedule()
+            self._be_due(self._last_seen + self._limits.heartbeat_delay_s)
         return True
 
     def _make_way(self, transport: Transport) -> bool:
@@ -360,7 +360,7 @@ class Session(_Sending):
         if self._state is State.CLOSING and not self.resumable:
             self._close_down()
         else:
-            self._reschedule()
+            self._be_due(self._detached_at + self._limits.disconnect_delay_s)
 
     def transport_lost(self, transport: Transport, reason: CloseReason | None = None) -> None:
         """The connection broke, or the peer closed it (then *reason* is what it said)."""
@@ -701,6 +701,12 @@ class Session(_Sending):
         if self._state <= State.OPEN:
             self._reschedule()
 
+    def catch_up(self) -> None:
+        """Do what is due, whenever the store's sweep would have come."""
+        now, deadline = self._clock.now(), self.deadline
+        if deadline is None or deadline[0] <= now:  # the store never comes later than anything is due
+            self.tick(now)
+
     def tick(self, now: float) -> None:
         """Do whatever is due at *now*; the store's sweep calls this."""
         if self._state is State.OPEN and self._alarm_at is not None and now >= self._alarm_at:
@@ -787,6 +793,12 @@ class Session(_Sending):
             return self._ends_at if self._close_told else min(self._ends_at, self._tell_by)
         due = self._next_life()
         return due if self._alarm_at is None else min(due, self._alarm_at)
+
+    def _be_due(self, at: float) -> None:
+        """Something is due at *at*, or later.  What else is due has been scheduled."""
+        deadline = self.deadline
+        if deadline is None or deadline[0] > at:
+            self._reschedule()
 
     def _reschedule(self) -> None:
         self._scheduler.schedule(self, self._next_deadline())

@@ -184,21 +184,24 @@ def late_handler(kind: type[RequestHandler]) -> type[RequestHandler]:
     return type(kind.__name__, (kind,), {"__getattr__": look})
 
 
-def describe(late: type[RequestHandler], application: Application, request: Any, status: int, named: Any) -> Any:
-    """A *late* handler (see ``late_handler``) of *request*; *named* are the handler's arguments."""
+def describe(late: type[RequestHandler], answered: tuple[Application, Any, str, float, int, Any]) -> Any:
+    """A *late* handler (see ``late_handler``) of a request that was *answered*: its application, the request, its
+    address, when it began (monotonic seconds), the answer's status, and the handler's arguments."""
     handler: Any = late.__new__(late)
-    handler._answered = (application, request, status, named)
+    handler._answered = answered
     return handler
 
 
-def _complete(handler: Any, application: Application, request: Any, status: int, named: Any) -> None:
+def _complete(
+    handler: Any, application: Application, request: Any, uri: str, started: float, status: int, named: Any
+) -> None:
     seen = HTTPServerRequest(
-        start_line=RequestStartLine(request.method, request.uri, request.version),
+        start_line=RequestStartLine(request.method, uri, request.version),
         headers=request.headers,
         connection=_Answered(request),  # type: ignore[arg-type]  # it is asked for nothing else
     )
     inside: Any = seen
-    inside._start_time = time.time() - request.request_time()
+    inside._start_time = time.time() - (time.monotonic() - started)
     handler.__init__(application, seen, **named)
     handler.set_status(status)
     handler._finished = handler._headers_written = True

@@ -116,11 +116,27 @@ class HttpTransport(Transport):
         self._limits = limits
         self._left = limits.response_limit_bytes  # until a streaming response ends
         self._high = limits.pipe_high_bytes
-        self._headers = (*headers, ("Content-Type", self.content_type), *self.extra_headers)
+        self._headers: Headers = self.complete(headers)
         self.configure(options)
         exchange.owner = self
         if not self.one_shot and not self.starts_late:
             self._start()
+
+    @classmethod
+    def complete(cls, headers: Headers) -> tuple[tuple[str, str], ...]:
+        """*headers* and those that every response of this kind has."""
+        return (*headers, ("Content-Type", cls.content_type), *cls.extra_headers)
+
+    def again(self, exchange: Exchange, headers: Headers) -> None:
+        """Carry one more answer, of a request that is the same as the one before, where that is over (``one_shot``).
+
+        *headers* are complete.
+        """
+        self._exchange = exchange
+        self._headers = headers
+        self.ready = True
+        self.finishing = False
+        exchange.owner = self
 
     def _start(self) -> None:
         self.started = True
@@ -144,8 +160,7 @@ class HttpTransport(Transport):
             self.ready = False
             self.finishing = True
             self._exchange.respond(200, self._headers, data)
-            if self.owner is not None:
-                self.owner.transport_ended(self)
+            self._ended()
             return
         if not self.started:
             self._start()
@@ -166,8 +181,12 @@ class HttpTransport(Transport):
             self._exchange.respond(200, self._headers, b"")
         else:
             self._exchange.finish()
-        if self.owner is not None:
-            self.owner.transport_ended(self)
+        self._ended()
+
+    def _ended(self) -> None:
+        owner, self.owner = self.owner, None  # it may be kept for the next poll, and its session end before that
+        if owner is not None:
+            owner.transport_ended(self)
 
     def abort(self) -> None:
         self.owner = None
