@@ -26,6 +26,7 @@ __all__ = [
     "MemoryBus",
     "Receive",
     "check_channel",
+    "is_channel",
 ]
 
 log = logging.getLogger("polysock.backplane")
@@ -41,9 +42,14 @@ class BackplaneDown(PolysockError):
     """The backplane cannot be reached."""
 
 
+def is_channel(channel: str) -> bool:
+    """Whether *channel* is the name of one."""
+    return _CHANNEL.fullmatch(channel) is not None
+
+
 def check_channel(channel: str) -> None:
     """Raises ValueError where *channel* is not the name of one."""
-    if not _CHANNEL.fullmatch(channel):
+    if not is_channel(channel):
         raise ValueError(
             f"a channel is 1 to {MAX_CHANNEL_CHARS} printable ASCII characters without spaces, not {channel[:40]!r}"
         )
@@ -58,8 +64,8 @@ class Backplane(ABC):
 
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
-        """How often what happened: ``published``, ``received``, ``dropped`` (not sent: down, over a bound, or no
-        channel), ``outages``; and what a backplane counts beside that."""
+        """How often what happened: ``published``, ``received``, ``dropped`` (not sent: down, or over a bound),
+        ``outages``; and what a backplane counts beside that."""
         self.on_change: Callable[[bool], None] | None = None
         """Told False when the backplane goes down and True when it is back and subscribed again."""
         self.on_node_lost: Callable[[str], None] | None = None
