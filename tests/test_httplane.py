@@ -23,7 +23,7 @@ import pytest
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
-from polysock import SockJSRouter
+from polysock import EngineIORouter, SockJSRouter
 from polysock_transports.httplane import HttpConnection, LaneRequest, read_fields
 from support.clients import (
     Quiet,
@@ -35,6 +35,7 @@ from support.clients import (
 from support.clock import FakeClock
 from support.rawhttp import Connection as Wire
 from support.rawhttp import request_bytes
+from support.serving import serving_application
 
 __all__ = ["quiet"]
 
@@ -627,6 +628,39 @@ async def test_a_poll_that_comes_again_is_not_judged_anew(stamped: bool) -> None
         assert here.logged == [(200, POLL)] * 5
         wire.close()
         await until(lambda: connection._again is None)
+
+
+@pytest.mark.parametrize("protocol", [3, 4])
+async def test_polls_of_engine_io_come_again_with_another_stamp(protocol: int) -> None:
+    """And with text after bytes, where the content type says which."""
+    kind = type("App", (Recorder,), {})
+    router = EngineIORouter(kind, "/e", {"sid_cookie": "io"}, clock=FakeClock())
+    async with (
+        serving_application(Application(router.urls, log_function=lambda handler: None)) as base,
+        await Wire.open(base) as wire,
+    ):
+        query = f"EIO={protocol}&transport=polling&t="
+        opening = (await wire.request("GET", f"/e/?{query}a0")).text
+        query = query + "%d&sid=" + json.loads(opening[opening.index("{") :].split("\x1e")[0])["sid"]
+        served, answers = set(), []
+        lane: Any = router._gateway.lane
+        for number, message in enumerate(("a", "b", b"c", "d")):
+            await wire.send("GET", "/e/?" + query % number)
+            await until(lambda: router.stats.dump()["connections_active"] == 1)
+            kind.made[0].send(message, binary=isinstance(message, bytes))  # type: ignore[attr-defined]
+            answer = await wire.read_response()
+            answers.append((answer.headers["Content-Type"], answer.body, answer.headers.get("Set-Cookie") is None))
+            (connection,) = lane._connections
+            served.add(connection._again)
+        text = "text/plain; charset=UTF-8"
+        if protocol == 4:
+            assert answers == [(text, body, True) for body in (b"4a", b"4b", b"bYw==", b"4d")]
+        else:
+            assert [kind for kind, _, _ in answers] == [text, text, "application/octet-stream", text]
+            assert answers[3][1] == b"2:4d"
+            assert not any(without for _, _, without in answers)
+        assert len(served) == 1
+        router.close()
 
 
 async def test_origins_that_a_function_judges_are_judged_each_time() -> None:

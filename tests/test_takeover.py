@@ -145,6 +145,80 @@ async def test_tornado_is_inside_as_expected() -> None:
     assert Lane.is_open(), "asyncio's own loop has no _make_socket_transport any more: see socketpipe.py"
 
 
+class Witness(Connection):
+    """Remembers which task its clients were opened in."""
+
+    tasks: list[Any]
+
+    def on_open(self, info: Any) -> None:
+        self.tasks.append(asyncio.current_task())
+
+
+UPGRADE = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")]
+UPGRADE += [("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")]
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "at_once"),
+    [
+        (("POST", "/s/000/a/xhr"), [], True),
+        (("POST", "/s/000/a/xhr"), [("Content-Length", "0")], True),
+        (("POST", "/s/000/a/xhr"), [("Content-Length", "1")], False),
+        (("POST", "/s/000/a/xhr"), [("Connection", "close")], False),
+        (("GET", "/s/000/a/eventsource"), [], True),
+        (("GET", "/s/000/a/websocket"), UPGRADE, True),
+        (("GET", "/s/websocket"), UPGRADE, True),
+    ],
+)
+async def test_who_leaves_http_does_so_while_tornado_is_at_the_head(
+    request_line: tuple[str, str], headers: HeaderList, at_once: bool
+) -> None:
+    kind = type("Seen", (Witness,), {"tasks": []})
+    router = SockJSRouter(kind, "/s")
+    async with serving_application(application(router)) as base, await Wire.open(base) as wire:
+        await wire.send(*request_line, headers=headers)
+        await wire.write(b"x")  # a body, where one was said to come
+        await until(lambda: kind.tasks)  # type: ignore[attr-defined]
+        (task,) = kind.tasks  # type: ignore[attr-defined]
+        assert ("_server_request_loop" in task.get_coro().__qualname__) is at_once, CHANGED
+        router.close()
+
+
+class Refuses(Connection):
+    def on_open(self, info: Any) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("options", [{}, {"fast_lane": False}, {"origins": ["http://b"]}])
+async def test_who_is_refused_at_the_head_is_answered_like_any_other(options: dict[str, Any]) -> None:
+    """With an answer that ends neither the connection nor what comes after it."""
+    router = SockJSRouter(Refuses, "/s", options)
+    headers = [*UPGRADE, ("Origin", "http://a")] if "origins" in options else UPGRADE
+    async with serving_application(application(router)) as base, await Wire.open(base) as wire:
+        for _ in range(2):
+            answer = await wire.request("GET", "/s/websocket", headers=headers)
+            assert answer.status == 403
+            assert answer.headers.get("Connection") is None
+        assert (await wire.request("GET", "/own")).status == 200
+        bad = [header for header in UPGRADE if header[0] != "Sec-WebSocket-Key"]
+        assert (await wire.request("GET", "/s/000/a/websocket", headers=bad)).status == 400
+        assert (await wire.request("GET", "/own")).status == 200
+
+
+async def test_a_failure_at_the_head_is_tornados_to_report(quiet: Quiet) -> None:
+    class Fails(Connection):
+        def __init__(self, session: Any) -> None:
+            raise RuntimeError("no connection")
+
+    quiet.expect("Uncaught exception")
+    router = SockJSRouter(Fails, "/s")
+    async with serving_application(application(router)) as base, await Wire.open(base) as wire:
+        for method, path, headers in (("POST", "/s/000/a/xhr", []), ("GET", "/s/000/b/websocket", UPGRADE)):
+            assert (await wire.request(method, path, headers=headers)).status == 500
+            assert (await wire.request("GET", "/own")).status == 200
+    assert not len(router._gateway.store)
+
+
 async def test_a_stream_that_is_busy_or_more_than_a_stream_stays() -> None:
     near, far = socket.socketpair()
     stream = IOStream(near)

@@ -195,13 +195,14 @@ class EngineHandler(GatewayHandler):
         session = self._admit(route)
         if session is None:
             return None
-        if session.opening is not None:
-            return self._handshake_later(route, session)
+        opening = session.opening
+        if opening is not None:
+            return self._handshake_later(route, session, opening)
         session.attach(self._poll(route, session, self._sid_cookie(session)))
         return None
 
-    async def _handshake_later(self, route: Route, session: EngineSession) -> None:
-        if await self._admitted(session):
+    async def _handshake_later(self, route: Route, session: EngineSession, opening: asyncio.Future[Any]) -> None:
+        if await self._admitted(session, opening):
             session.attach(self._poll(route, session, self._sid_cookie(session)))
 
     def _admit(self, route: Route) -> EngineSession | None:
@@ -217,10 +218,8 @@ class EngineHandler(GatewayHandler):
             return None
         return cast(EngineSession, session)
 
-    async def _admitted(self, session: EngineSession) -> bool:
+    async def _admitted(self, session: EngineSession, opening: asyncio.Future[Any]) -> bool:
         """Wait until an ``async`` authorization has decided; False where the request is answered or gone."""
-        opening = session.opening
-        assert opening is not None
         await asyncio.wait((opening,))
         if self._gone:
             session.peer_closed(ABNORMAL_CLOSURE)  # it never learned its sid, so nobody else can come for it
@@ -252,13 +251,14 @@ class EngineHandler(GatewayHandler):
         session = self._admit(replace(route, session_id=secrets.token_urlsafe(_ID_BYTES)))
         if session is None:
             return None
-        if session.opening is not None:
-            return self._websocket_later(session)
+        opening = session.opening
+        if opening is not None:
+            return self._websocket_later(session, opening)
         self._switch(partial(_open_soon, session))
         return None
 
-    async def _websocket_later(self, session: EngineSession) -> None:
-        if await self._admitted(session):
+    async def _websocket_later(self, session: EngineSession, opening: asyncio.Future[Any]) -> None:
+        if await self._admitted(session, opening):
             self._switch(partial(_open_soon, session))
 
     def _switch(self, take: Callable[[Transport], Any]) -> None:

@@ -13,8 +13,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.web import Application, HTTPError, RequestHandler, stream_request_body
 
@@ -34,7 +36,7 @@ from .eventsource import EventSource
 from .hixie import HixieWebSocket, RawHixieWebSocket
 from .hixie76 import Handshake, read_handshake
 from .htmlfile import HtmlFile
-from .httplane import LANE_KINDS, HttpConnection, HttpLane, LaneRequest
+from .httplane import LANE_KINDS, NOT_HTTP, HttpConnection, HttpLane, LaneRequest
 from .jsonp import JsonpPolling
 from .limits import DEFAULT_LIMITS, Limits
 from .opening import OpeningRequest, write_headers
@@ -46,7 +48,7 @@ from .rfc6455 import HYBI_VERSIONS, VERSION, check_handshake, handshake_response
 from .session import Listener, Session, State
 from .socketpipe import SocketPipe
 from .store import SessionStore
-from .takeover import can_take_over, find_server, take_over
+from .takeover import PromptHandler, can_take_over, find_server, take_over
 from .transport import HttpTransport, Transport
 from .websocket import RawWebSocket, WebSocket
 from .wire import ConnectionInfo, Refusal, Request, Route
@@ -64,6 +66,8 @@ _HIXIE: dict[str, type[HixieWebSocket]] = {"websocket": HixieWebSocket, "rawwebs
 # What scripts of another origin read; script elements and frames need no CORS.
 _CORS_ROUTES = frozenset(("xhr", "xhr_streaming", "xhr_send", "eventsource", "info", "poll", "emit", "leave", "events"))
 _FRAMED_ROUTES = frozenset(("htmlfile", "iframe"))
+# How clients ask for what they receive by.
+_METHODS = ("GET", "POST")
 # What says nothing and does nothing: a link from another site may lead there.
 _PAGES_FOR_ALL = frozenset(("greeting", "script"))
 _TEXT = ("Content-Type", "text/plain; charset=UTF-8")
@@ -192,6 +196,10 @@ class GatewayHandler:
     _dated: tuple[str, str] | None = None
     _gone = False  # the connection has closed
     _is_complete = False  # the body has come, and nobody reads from the connection
+    _is_judged = False
+    _holds_back = False  # answers have to wait until the body, were there one, would have come
+    _rest: Callable[[], Awaitable[None] | None] | None = None
+    """What is left to do of a request that was served before its body would have come."""
 
     if TYPE_CHECKING:  # the host's
         request: Any
@@ -232,8 +240,9 @@ class GatewayHandler:
     # -- before the body
 
     def prepare(self) -> None:
-        self.choose()
-        self.admit()
+        if not self._is_judged:
+            self.choose()
+            self.admit()
 
     @property
     def route(self) -> Route | Refusal | None:
@@ -332,6 +341,8 @@ class GatewayHandler:
         if self._exchange is not None:
             return None
         self._is_complete = True
+        if self._rest is not None:
+            return self._rest()
         route = self._route
         if route is None:
             self._answer(404, (_TEXT, NEVER_CACHE), b"Not found.\n")
@@ -379,6 +390,9 @@ class GatewayHandler:
             self._exchange.lost()
 
     def _answer(self, status: int, headers: Headers, body: bytes = b"") -> None:
+        if self._holds_back:
+            self._rest = partial(self._answer, status, headers, body)
+            return
         if self.request.method == "HEAD":
             body = b""  # what followed the head would be read as the next answer (RFC 9110 section 9.3.2)
         self._open_exchange().respond(status, (self.gateway.date_header(), *headers), body)
@@ -700,7 +714,7 @@ class GatewayHandler:
 
 
 @stream_request_body
-class TornadoRequest(RequestHandler):
+class TornadoRequest(PromptHandler):
     """A request that Tornado has read.
 
     The body is taken as bytes whatever its content type says (clients send any), so Tornado's own form parsing is
@@ -708,14 +722,27 @@ class TornadoRequest(RequestHandler):
     """
 
     gateway: Gateway
+    _server: HTTPServer | None = None
 
     if TYPE_CHECKING:  # of ``GatewayHandler``, which this is mixed with
         _gone: bool
         _is_complete: bool
+        _draft: Handshake | None
+        _holds_back: bool
+        _is_judged: bool
+        _rest: Callable[[], Awaitable[None] | None] | None
         _route: Route | Refusal | None
         _user: Any
 
+        def admit(self) -> None: ...
+
+        def choose(self) -> None: ...
+
+        def _check_handshake(self) -> Refusal | None: ...
+
         def _done(self, status: int) -> None: ...
+
+        def _serve(self) -> Awaitable[None] | None: ...
 
         def _known_route(self) -> Route | Refusal | None: ...
 
@@ -749,6 +776,57 @@ class TornadoRequest(RequestHandler):
         connection: Any = self.request.connection
         connection.set_body_timeout(self.gateway.limits.body_timeout_s)
 
+    # -- before the body would come
+
+    def leaves_at_once(self) -> bool:
+        """Serve a request that has no body, where its connection is ours from then on.
+
+        False where it is Tornado's yet; what is left of the serving comes when Tornado says that the request is whole.
+        """
+        request, gateway = self.request, self.gateway
+        headers, http = request.headers, cast(Any, request.connection)
+        if gateway.base_handler is not None or request.version != "HTTP/1.1" or request.method not in _METHODS:
+            return False
+        if headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers or "Expect" in headers:
+            return False
+        if headers.get("Connection", "").lower() == "close":
+            return False
+        try:
+            self.choose()
+            route = self._route
+            if not isinstance(route, Route) or route.kind != "receive":
+                return False
+            self.admit()
+            self._is_judged = True
+            if self._route is not route or not self._may_leave(route):
+                return False
+            self._holds_back = True
+            answering = self._serve()
+            if answering is not None:
+                self._rest = lambda: answering  # Tornado's own task for this request waits for it
+        except Exception as error:
+            if http.stream is None:
+                log.exception("a request failed: %s", self._request_summary())
+                return True
+            self._rest = partial(_fail, error)
+        finally:
+            self._holds_back = False
+        return http.stream is None
+
+    def _may_leave(self, route: Route) -> bool:
+        if route.transport in NOT_HTTP:
+            # The oldest drafts have something like a body.
+            return not self.gateway.draft76 or (self._check_handshake() is None and self._draft is None)
+        return self._find_server() is not None
+
+    def _find_server(self) -> HTTPServer | None:
+        """The server of this connection, where the connection can leave its stream."""
+        if self._server is None:
+            http: Any = self.request.connection
+            if self.gateway.can_take_over(http.stream):
+                self._server = find_server(self.request.server_connection)
+        return self._server
+
     def _make_exchange(self) -> Exchange:
         request = self.request
         exchange: Exchange
@@ -771,7 +849,7 @@ class TornadoRequest(RequestHandler):
         """The answer on a connection of our own; None where this one has to stay with Tornado."""
         request, gateway = self.request, self.gateway
         http: Any = request.connection
-        server = find_server(request.server_connection) if gateway.can_take_over(http.stream) else None
+        server = self._find_server()
         if server is None:
             return None
         context = http.context
@@ -801,6 +879,10 @@ class TornadoRequest(RequestHandler):
             return False
         self._user = self.current_user
         return True
+
+
+def _fail(error: Exception) -> None:
+    raise error
 
 
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .gateway import Gateway
     from .transport import HttpTransport
 
-__all__ = ["LANE_KINDS", "HttpConnection", "HttpLane", "LaneRequest"]
+__all__ = ["LANE_KINDS", "NOT_HTTP", "HttpConnection", "HttpLane", "LaneRequest"]
 
 log = logging.getLogger("polysock.gateway")
 
@@ -52,8 +52,8 @@ _MAX_HEAD_BYTES = 16 * 1024
 _MAX_ARGUMENTS = 64
 #: Routes whose requests are answered on this lane (``Route.kind``).
 LANE_KINDS = frozenset(("receive", "send"))
-# Transports that leave HTTP, and refuse a request that does not ask for it.
-_NOT_HTTP = frozenset(("websocket", "rawwebsocket", "flashsocket"))
+#: Transports that leave HTTP, and refuse a request that does not ask for it.
+NOT_HTTP = frozenset(("websocket", "rawwebsocket", "flashsocket"))
 # What clients put into the query so that no cache answers; nothing looks at it.
 _STAMP = re.compile(rb"[?&]t=([0-9A-Za-z._-]{1,32})(?=[& ])")
 _STAMP_TEXT = re.compile(rb"[0-9A-Za-z._-]+")
@@ -635,7 +635,7 @@ class HttpConnection(Outflow):
     def _is_ours(self, handler: Any, method: str, head_bytes: int, length: int) -> bool:
         handler.choose()
         route, gateway = handler.route, self.gateway
-        if type(route) is not Route or route.kind not in LANE_KINDS or route.transport in _NOT_HTTP:
+        if type(route) is not Route or route.kind not in LANE_KINDS or route.transport in NOT_HTTP:
             return False
         if method == "GET" and length:
             return False

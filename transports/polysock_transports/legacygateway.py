@@ -136,15 +136,15 @@ class LegacyHandler(GatewayHandler):
                 session.discard()
             self._refused(refusal)
             return None
-        if session.opening is not None:
-            return self._welcome_later(route, session)
+        opening = session.opening
+        if opening is not None:
+            return self._welcome_later(route, session, opening)
         self._welcome(route, session)
         return None
 
-    async def _welcome_later(self, route: Route, session: LegacySession) -> None:
+    async def _welcome_later(self, route: Route, session: LegacySession, opening: asyncio.Future[Any]) -> None:
         """Wait until an ``async`` authorization has decided."""
-        assert session.opening is not None
-        await asyncio.wait((session.opening,))
+        await asyncio.wait((opening,))
         if self._gone:
             session.peer_closed(ABNORMAL_CLOSURE)  # it never learned its sid, so nobody else can come for it
         elif session.refusal is not None:

@@ -22,6 +22,7 @@ from tornado.web import Application, RequestHandler
 
 __all__ = [
     "Closable",
+    "PromptHandler",
     "accepts",
     "can_take_over",
     "client_of",
@@ -63,6 +64,28 @@ def take_over(stream: IOStream) -> tuple[socket.socket, bytes]:
     inside._closed = True  # whoever still holds it finds a stream that has ended
     inside.socket = None
     return sock, rest
+
+
+class PromptHandler(RequestHandler):
+    """A handler of streamed bodies that may leave with its connection as soon as the head of its request has come.
+
+    Tornado serves a request in a task of its own and after the body, were it empty, and then listens for the end of the
+    connection.  Who detaches the connection while it is told of the head (``HTTP1Connection.detach``) saves that.
+    """
+
+    def leaves_at_once(self) -> bool:
+        """Serve the request now, if that detaches its connection; False where the connection is Tornado's yet."""
+        return False
+
+    def _execute(self, transforms: Any, *args: bytes, **kwargs: bytes) -> Any:
+        prepared: asyncio.Future[None] | None = getattr(self, "_prepared_future", None)
+        if prepared is None or args or kwargs or not self.leaves_at_once():
+            return super()._execute(transforms, *args, **kwargs)
+        self.path_args, self.path_kwargs = [], {}
+        prepared.set_result(None)
+        done: asyncio.Future[None] = asyncio.Future()
+        done.set_result(None)
+        return done
 
 
 def find_server(server_connection: object) -> HTTPServer | None:
