@@ -7,8 +7,9 @@ import json
 import math
 import tracemalloc
 from base64 import b64encode
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,35 @@ MAX_ATTACHMENTS = 10
 MAX_ATTACHMENT_BYTES = 1000
 
 both_codecs = pytest.mark.parametrize("codec", [BINARY, TEXT_ONLY], ids=lambda codec: codec.name)
+
+
+class Pair(NamedTuple):
+    first: object
+    second: object
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        ({"a": [1, (b"x",)]}, '{"a":[1,[{"_placeholder":true,"num":0}]]}'),
+        (OrderedDict(a=memoryview(b"x")), '{"a":{"_placeholder":true,"num":0}}'),
+        (Pair("a", bytearray(b"x")), '["a",{"_placeholder":true,"num":0}]'),
+    ],
+)
+def test_bytes_are_found_in_every_kind_of_container(value: object, sent: str) -> None:
+    assert BINARY.encode(Event("/", "e", (value,))) == (f'51-["e",{sent}]', b"x")
+
+
+@pytest.mark.parametrize("value", [Pair("a", 1), ("a", 1), ["a", 1]])
+def test_containers_without_bytes_are_plain_json(value: object) -> None:
+    assert BINARY.encode(Event("/", "e", (value, {"b": None}))) == ('2["e",["a",1],{"b":null}]',)
+
+
+def test_a_container_in_itself_cannot_travel() -> None:
+    value: dict[str, object] = {}
+    value["itself"] = [value]
+    with pytest.raises(ValueError, match="nested too deep"):
+        BINARY.encode(Event("/", "e", (value,)))
 
 
 def cases(*groups: str) -> Any:

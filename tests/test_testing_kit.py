@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
@@ -105,6 +106,19 @@ def test_client_needs_no_event_loop_for_plain_handlers() -> None:
     assert client.take() == client.received == []
     client.disconnect()
     assert not client.connected
+
+
+def test_an_application_may_hang_what_it_likes_on_a_client_and_hold_it_weakly() -> None:
+    io, _ = make_server()
+    client = Client(io)
+    (socket,) = io.sockets.clients()
+    assert socket.data == {}
+    socket.data["name"] = "alice"
+    assert socket.data == {"name": "alice"}
+    socket.data = None
+    socket.nickname = "al"  # type: ignore[attr-defined]  # Socket.IO's users do
+    assert (socket.nickname, list(WeakSet([socket]))) == ("al", [socket])  # type: ignore[attr-defined]
+    client.disconnect()
 
 
 @pytest.mark.parametrize("text_only", [False, True])
