@@ -33,7 +33,7 @@ from .errors import (
     StateError,
 )
 from .eventsource import EventSource
-from .hixie import HixieWebSocket, RawHixieWebSocket
+from .hixie import HixieFlashSocket, HixieWebSocket, RawHixieWebSocket
 from .hixie76 import Handshake, read_handshake
 from .htmlfile import HtmlFile
 from .httplane import LANE_KINDS, NOT_HTTP, HttpConnection, HttpLane, LaneRequest
@@ -50,7 +50,7 @@ from .socketpipe import SocketPipe
 from .store import SessionStore
 from .takeover import PromptHandler, can_take_over, find_server, take_over
 from .transport import HttpTransport, Transport
-from .websocket import RawWebSocket, WebSocket
+from .websocket import FlashSocket, RawWebSocket, WebSocket
 from .wire import ConnectionInfo, Refusal, Request, Route
 from .xhr import XhrPolling, XhrStreaming
 
@@ -61,8 +61,16 @@ log = logging.getLogger("polysock.gateway")
 _HTTP_TRANSPORTS: dict[str, type[HttpTransport]] = {
     transport.name: transport for transport in (XhrPolling, XhrStreaming, EventSource, HtmlFile, JsonpPolling)
 }
-_WEBSOCKETS: dict[str, type[WebSocket]] = {"websocket": WebSocket, "rawwebsocket": RawWebSocket}
-_HIXIE: dict[str, type[HixieWebSocket]] = {"websocket": HixieWebSocket, "rawwebsocket": RawHixieWebSocket}
+_WEBSOCKETS: dict[str, type[WebSocket]] = {
+    "websocket": WebSocket,
+    "rawwebsocket": RawWebSocket,
+    "flashsocket": FlashSocket,
+}
+_HIXIE: dict[str, type[HixieWebSocket]] = {
+    "websocket": HixieWebSocket,
+    "rawwebsocket": RawHixieWebSocket,
+    "flashsocket": HixieFlashSocket,
+}
 # What scripts of another origin read; script elements and frames need no CORS.
 _CORS_ROUTES = frozenset(("xhr", "xhr_streaming", "xhr_send", "eventsource", "info", "poll", "emit", "leave", "events"))
 _FRAMED_ROUTES = frozenset(("htmlfile", "iframe"))

@@ -16,7 +16,7 @@ from .pipes import Pipe
 from .websocket import WebSocket
 from .wire import Frame
 
-__all__ = ["HixieWebSocket", "ProvingPipe", "RawHixieWebSocket"]
+__all__ = ["HixieFlashSocket", "HixieWebSocket", "ProvingPipe", "RawHixieWebSocket"]
 
 log = logging.getLogger("polysock.websocket")
 
@@ -60,6 +60,14 @@ class RawHixieWebSocket(HixieWebSocket):
     __slots__ = ()
 
     name = "rawwebsocket"
+
+
+class HixieFlashSocket(HixieWebSocket):
+    """One that the Flash player makes."""
+
+    __slots__ = ()
+
+    name = "flashsocket"
 
 
 class ProvingPipe(Pipe):

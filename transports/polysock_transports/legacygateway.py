@@ -168,8 +168,6 @@ class LegacyHandler(GatewayHandler):
     def _receive(self, route: Route) -> Awaitable[None] | None:
         if not route.session_id:
             return self._handshake_asking(route) if self.gateway.base_handler is not None else self._handshake(route)
-        if route.transport == "flashsocket":
-            return self._open_websocket(route)
         session = self._find(route)
         if route.kind == "leave":
             if session is not None:
@@ -207,11 +205,9 @@ class LegacyHandler(GatewayHandler):
             take = _tell_unknown
 
         def attach(transport: Transport) -> None:
-            if route.transport == "flashsocket":
-                transport.name = route.transport  # type: ignore[misc]  # the same under the client's own name for it
             take(session, transport)
 
-        self._upgrade(attach, "websocket", max_message_bytes=self.gateway.limits.max_payload_bytes)
+        self._upgrade(attach, route.transport, max_message_bytes=self.gateway.limits.max_payload_bytes)
 
     # -- sending
 

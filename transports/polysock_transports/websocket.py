@@ -31,7 +31,7 @@ from .rfc6455 import (
 from .transport import Transport, TransportOwner
 from .wire import Frame
 
-__all__ = ["RawWebSocket", "WebSocket", "websocket_shape"]
+__all__ = ["FlashSocket", "RawWebSocket", "WebSocket", "websocket_shape"]
 
 log = logging.getLogger("polysock.websocket")
 
@@ -185,3 +185,11 @@ class RawWebSocket(WebSocket):
     __slots__ = ()
 
     name = "rawwebsocket"
+
+
+class FlashSocket(WebSocket):
+    """A WebSocket that the Flash player makes, under the name that clients of Socket.IO 0.9 have for it."""
+
+    __slots__ = ()
+
+    name = "flashsocket"
