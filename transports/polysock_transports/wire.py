@@ -124,7 +124,7 @@ def _no_secure_cookie(*_args: Any) -> bytes | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ConnectionInfo:
     """A snapshot of the request that opened a session; it outlives that request.
 
