@@ -39,7 +39,7 @@ SOCKJS_TORNADO = {"polysock.sockjs_contract"}
 DIALECT_IMPORTS = {"ujson", *(f"polysock_transports.{name}" for name in ("dialects", "wire", "errors", "limits"))}
 #: Modules that do no I/O, however they are called.
 PURE = ("dialects", "wire", "errors", "limits", "origins", "addresses", "http1", "javascript", "rfc6455", "hixie76")
-PURE += ("prepared",)
+PURE += ("prepared", "placement")
 IO_MODULES = {"asyncio", "socket", "ssl", "select", "selectors", "http.server", "urllib.request", "subprocess"}
 #: Names that say nothing of what is inside.
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "shared", "stuff"}
