@@ -27,7 +27,18 @@ from .clock import Clock, Timer
 from .http1 import FIELD, LAST_CHUNK, HeadCache, chunk
 from .pipes import Exchange, Headers
 from .socketpipe import Lane, Outflow
-from .takeover import accepts, client_of, delist, describe, enlist, give_back, idle_limit_s, late_handler, target_of
+from .takeover import (
+    RelayedContext,
+    accepts,
+    client_of,
+    delist,
+    describe,
+    enlist,
+    give_back,
+    idle_limit_s,
+    late_handler,
+    target_of,
+)
 from .wire import Route
 
 if TYPE_CHECKING:
@@ -246,6 +257,10 @@ class LaneRequest:
     def _make_exchange(self) -> Exchange:
         return self._connection.begin(self._done)
 
+    @property
+    def is_relayed(self) -> bool:
+        return self._connection.is_relayed
+
     def _bound_body(self) -> None:
         """The connection does it."""
 
@@ -410,6 +425,11 @@ class HttpConnection(Outflow):
         self._buffer = rest
         enlist(self._server, self)
         self.lane.watch(self)
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether it is another node that passes requests on here."""
+        return type(self._context) is RelayedContext
 
     @property
     def idle_limit_s(self) -> float:
