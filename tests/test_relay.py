@@ -15,7 +15,7 @@ import pytest
 
 from support.clients import CALLBACK, quiet, until
 from support.nodes import Here, Nodes, nodes
-from support.rawhttp import PING, Connection, Response, WireSocket
+from support.rawhttp import PING, Connection, Response, WireSocket, request
 
 __all__ = ["quiet"]
 
@@ -23,6 +23,7 @@ both_lanes = pytest.mark.parametrize("fast_lane", [True, False], ids=["taken ove
 both_ways = pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
 
 JSON = [("Content-Type", "application/json")]
+SAME = [("Host", "127.0.0.1"), ("Origin", "http://127.0.0.1")]
 FORM = [("Content-Type", "application/x-www-form-urlencoded")]
 
 
@@ -70,12 +71,16 @@ class Visitor:
     async def until(self, connection: Connection, marker: bytes) -> None:
         self.seen.append(self._own(await connection.read_until(marker)))
 
+    async def rest(self, connection: Connection) -> None:
+        self.seen.append(self._own(await connection.read_rest()))
+
     def note(self, answer: Response) -> None:
         lines = [(name, self._own(value.encode("latin-1"))) for name, value in answer.headers.lines if name != "Date"]
         self.seen.append((answer.status, answer.reason, lines, self._own(answer.body)))
 
     def _own(self, data: bytes) -> bytes:
-        return data.replace(self.sid.encode(), b"SID") if self.sid else data
+        data = data.replace(self.sid.encode(), b"SID") if self.sid else data
+        return re.sub(rb"socketio-[0-9a-f]{32}", b"BOUNDARY", data)
 
     async def socket(self, path: str) -> WireSocket:
         socket = await WireSocket.connect(self.base, path, KEY)
@@ -107,7 +112,7 @@ async def sockjs_poll(visitor: Visitor, owner: Here, transport: str) -> None:
     method, suffix = ("GET", f"?c={CALLBACK}") if transport == "jsonp" else ("POST", "")
     url = f"/s/000/{visitor.sid}/{transport}"
     send = f"/s/000/{visitor.sid}/{transport}_send"
-    headers = [("Origin", "http://127.0.0.1"), ("Host", "127.0.0.1"), ("Cookie", "JSESSIONID=x; a=b")]
+    headers = [*SAME, ("Cookie", "JSESSIONID=x; a=b")]
     assert b"o" in (await visitor.ask(method, url + suffix, name="receive", headers=headers)).body
     poll = await visitor.begin(method, url + suffix, headers=headers)
     await until(lambda: owner.sessions[0].attached)
@@ -146,7 +151,7 @@ async def sockjs_stream(visitor: Visitor, owner: Here, transport: str, prelude: 
         method = "POST"
     url = f"/s/000/{visitor.sid}/{transport}"
     send = f"/s/000/{visitor.sid}/xhr_send"
-    stream = await visitor.begin(method, url + suffix, headers=[("Referer", "http://127.0.0.1/")])
+    stream = await visitor.begin(method, url + suffix, headers=SAME)
     await visitor.head(stream)
     await visitor.until(stream, prelude)
     await visitor.until(stream, end)
@@ -155,12 +160,12 @@ async def sockjs_stream(visitor: Visitor, owner: Here, transport: str, prelude: 
         await visitor.until(stream, end)
     # Over its budget the response ends, and the client comes back.
     await visitor.ask("POST", send, b'["' + b"y" * 9000 + b'"]')
-    visitor.seen.append(await stream.read_rest())
+    await visitor.rest(stream)
     stream = await visitor.begin(method, url + suffix)
     await visitor.head(stream)
     await visitor.until(stream, prelude)
     owner.made[-1].close(3001, "over")
-    visitor.seen.append(await stream.read_rest())
+    await visitor.rest(stream)
     visitor.seen.append(await visitor.ask(method, url + suffix, name="receive") and "late")
 
 
@@ -201,7 +206,7 @@ async def engine_polling(visitor: Visitor, owner: Here, version: int, *, call: b
         body = b"d=" + quote(payload).encode() if call else payload.encode()
         await visitor.ask("POST", url, body, headers=FORM if call else [("Content-Type", "text/plain;charset=UTF-8")])
 
-    poll = await visitor.begin("GET", url, headers=[("Origin", visitor.base)])
+    poll = await visitor.begin("GET", url, headers=SAME)
     await until(lambda: owner.sessions[0].attached)
     await post("4hello")
     await visitor.answer(poll)
@@ -305,12 +310,12 @@ async def legacy_stream(visitor: Visitor, owner: Here, transport: str, first: by
     await visitor.ask("POST", url, b"3:::hello")
     await visitor.until(stream, end)
     await visitor.ask("GET", url + "?disconnect=1")
-    visitor.seen.append(await stream.read_rest())
+    await visitor.rest(stream)
 
 
 @script("0.9 htmlfile")
 async def legacy_htmlfile(visitor: Visitor, owner: Here, wrong: Here) -> None:
-    await legacy_stream(visitor, owner, "htmlfile", b"1::');</script>", b"3:::hello');</script>")
+    await legacy_stream(visitor, owner, "htmlfile", b"1::", b"3:::hello")
 
 
 @script("0.9 xhr-multipart")
@@ -380,7 +385,7 @@ async def test_the_wrong_node_answers_as_the_owner_does(name: str, fast_lane: bo
         direct = await transcript(made, name, owner, owner, version)
         relayed = await transcript(made, name, owner, wrong, version)
         assert direct == relayed
-        assert wrong.relay.counters["relayed"] > 2
+        assert wrong.relay.counters["relayed"] >= 2
         assert not wrong.relay.counters["failed"]
         assert not owner.relay.counters["relayed"]
         assert not [here for here in made if here is wrong and here.made]
