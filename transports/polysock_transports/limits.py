@@ -84,7 +84,7 @@ class Limits:
     # -- several nodes
     max_relay_connections: int = 10_000
     """Connections to one other node, one for each request and WebSocket passed on there; a further one fails."""
-    max_relay_handshakes: int = 100
+    max_relay_handshakes: int = 1_000
     """Connections of other nodes that have not shown yet that they are; one more is closed at once."""
     max_relay_moved: int = 100_000
     """Sessions of one endpoint of which it is remembered that an earlier home still holds them."""

@@ -109,6 +109,8 @@ class Moved:
             answers = await asyncio.gather(*map(list_of, asked))
             if version != self._placement.version:
                 return  # the answers are about homes that are no more
+            told = {node.id for node, ids in zip(asked, answers, strict=True) if ids is not None}
+            self._holders = {one: node_id for one, node_id in self._holders.items() if node_id not in told}
             for node, ids in zip(asked, answers, strict=True):
                 if ids is not None and self._remember(ids, node):
                     self._listed.add(node.id)

@@ -28,6 +28,8 @@ log = logging.getLogger("polysock.relay")
 # A node's own heads are far shorter; applications may add to them.
 _MAX_HEAD_BYTES = 64 * 1024
 _KEEPALIVE_PROBES = 4
+# How many connections to one node begin at a time: a listener's backlog, and whom it lets knock, are bounded.
+_OPENING = 8
 
 
 class Answer(Protocol):
@@ -141,9 +143,12 @@ class NodeConnection(Outflow):
 
     # -- connecting
 
+    def wait(self) -> None:
+        """From here on it has to be there in time."""
+        self._timer = self._pools.clock.call_later(self._pools.limits.relay_timeout_s, self._too_late)
+
     def open(self) -> None:
         """Begin to connect."""
-        self._timer = self._pools.clock.call_later(self._pools.limits.relay_timeout_s, self._too_late)
         self._connecting = asyncio.ensure_future(self._connect())
         self._connecting.add_done_callback(self._tried)
 
@@ -214,7 +219,7 @@ class NodeConnection(Outflow):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        pools.reached(self.node)
+        pools.reached(self)
         request, self._request = self._request, b""
         self.write(request)
 
@@ -267,6 +272,26 @@ class NodeConnection(Outflow):
         self.drop(error or ConnectionError("it has closed the connection"))
 
 
+class _Pool:
+    """The connections to one node."""
+
+    __slots__ = ("all", "idle", "opening", "unopened")
+
+    def __init__(self) -> None:
+        self.all: set[NodeConnection] = set()
+        self.idle: dict[NodeConnection, None] = {}  # in the order in which they fell idle
+        self.opening: set[NodeConnection] = set()
+        self.unopened: dict[NodeConnection, None] = {}  # in the order in which their turn comes
+
+    def open_next(self) -> None:
+        """As many as may open at a time."""
+        while self.unopened and len(self.opening) < _OPENING:
+            connection = next(iter(self.unopened))
+            del self.unopened[connection]
+            self.opening.add(connection)
+            connection.open()
+
+
 class RelayPools:
     """The connections to all other nodes."""
 
@@ -283,39 +308,43 @@ class RelayPools:
             high_bytes=limits.pipe_high_bytes,
             write_timeout_s=limits.write_timeout_s,
         )
-        self._all: dict[str, set[NodeConnection]] = {}
-        self._idle: dict[str, dict[NodeConnection, None]] = {}  # in the order in which they fell idle
+        self._pools: dict[str, _Pool] = {}
         self._down: set[str] = set()  # nodes whose outage has been told
         self._timer: Timer | None = None
 
     def __len__(self) -> int:
-        return sum(map(len, self._all.values()))
+        return sum(len(pool.all) for pool in self._pools.values())
 
     def send(self, node: Node, request: bytes, answer: Answer) -> NodeConnection | None:
         """Have *node* answer *request*; None where there are too many connections to it already."""
-        idle = self._idle.get(node.id)
-        if idle:
-            connection, _ = idle.popitem()
+        pool = self._pools.get(node.id)
+        if pool is None:
+            pool = self._pools[node.id] = _Pool()
+        if pool.idle:
+            connection, _ = pool.idle.popitem()  # the latest, so that the others grow old
             connection.ask(request, answer)
             return connection
-        known = self._all.setdefault(node.id, set())
-        if len(known) >= self.limits.max_relay_connections:
+        if len(pool.all) >= self.limits.max_relay_connections:
             self.counters["full"] += 1
             return None
         connection = NodeConnection(self, node, request, answer)
-        known.add(connection)
-        connection.open()
+        pool.all.add(connection)
+        pool.unopened[connection] = None
+        connection.wait()
+        pool.open_next()
         return connection
 
     def forget(self, node_id: str) -> None:
         """Close the connections to a node that is gone; whoever waits for it is told at once."""
-        for connection in list(self._all.get(node_id, ())):
-            connection.drop()
+        pool = self._pools.pop(node_id, None)
+        if pool is not None:
+            for connection in list(pool.all):
+                connection.drop()
         self._down.discard(node_id)
 
     def close(self) -> None:
         """Close all connections."""
-        for node_id in list(self._all):
+        for node_id in list(self._pools):
             self.forget(node_id)
         if self._timer is not None:
             self._timer.cancel()
@@ -323,29 +352,37 @@ class RelayPools:
 
     # -- told by connections
 
-    def reached(self, node: Node) -> None:
+    def reached(self, connection: NodeConnection) -> None:
+        """*connection* is ready."""
+        node = connection.node
         if node.id in self._down:
             self._down.discard(node.id)
             log.info("node %s is reached again", node.id)
+        pool = self._pools[node.id]
+        pool.opening.discard(connection)
+        pool.open_next()
 
     def release(self, connection: NodeConnection) -> None:
         """*connection* has nothing to do."""
         connection.idle_since = self.clock.now()
-        self._idle.setdefault(connection.node.id, {})[connection] = None
+        self._pools[connection.node.id].idle[connection] = None
         if self._timer is None:
             self._timer = self.clock.call_later(self.limits.relay_idle_s, self._sweep)
 
     def lost(self, connection: NodeConnection, error: BaseException | None) -> None:
         """*connection* is over; *error* where the node is to blame."""
         node = connection.node
-        known = self._all.get(node.id)
-        if known is None or connection not in known:
+        pool = self._pools.get(node.id)
+        if pool is None or connection not in pool.all:
             return
-        known.discard(connection)
-        self._idle.get(node.id, {}).pop(connection, None)
-        if not known:
-            del self._all[node.id]
-            self._idle.pop(node.id, None)
+        pool.all.discard(connection)
+        pool.opening.discard(connection)
+        pool.idle.pop(connection, None)
+        pool.unopened.pop(connection, None)
+        if pool.all:
+            pool.open_next()
+        else:
+            del self._pools[node.id]
         if error is not None and not connection.is_ready and node.id not in self._down:
             self._down.add(node.id)
             self.counters["outages"] += 1
@@ -355,12 +392,10 @@ class RelayPools:
         """Close what has been idle for long; one timer for all."""
         self._timer = None
         now, limit_s = self.clock.now(), self.limits.relay_idle_s
-        oldest = now
-        for idle in list(self._idle.values()):
-            for connection in list(idle):
-                if now - connection.idle_since >= limit_s:
-                    connection.let_go()
-                else:
-                    oldest = min(oldest, connection.idle_since)
-        if oldest < now:
-            self._timer = self.clock.call_later(oldest + limit_s - now, self._sweep)
+        idle = [connection for pool in self._pools.values() for connection in pool.idle]
+        for connection in idle:
+            if now - connection.idle_since >= limit_s:
+                connection.drop()
+        since = [connection.idle_since for connection in idle if now - connection.idle_since < limit_s]
+        if since:
+            self._timer = self.clock.call_later(min(since) + limit_s - now, self._sweep)

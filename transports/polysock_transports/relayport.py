@@ -7,13 +7,14 @@ the context of their connection.
 from __future__ import annotations
 
 import os
+import socket
+import stat
 from collections import Counter
 from contextlib import suppress
 from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream, StreamClosedError
-from tornado.netutil import bind_sockets, bind_unix_socket
 
 from . import relaywire
 from .clock import Clock
@@ -27,6 +28,8 @@ __all__ = ["RelayPort", "relay_port"]
 _MAX_HEAD_BYTES = 128 * 1024
 # The calling side closes what is idle; this is for one that has vanished.
 _IDLE_FACTOR = 4
+# A full one refuses a Unix socket's caller at once.
+_BACKLOG = 1024
 
 
 class RelayPort(HTTPServer):
@@ -46,12 +49,14 @@ class RelayPort(HTTPServer):
         """Listen; what it listens on as ``Node.unix`` and ``Node.tcp`` have it.  Raises OSError."""
         address = ""
         if tcp is not None:
-            sockets = bind_sockets(tcp[1], tcp[0])
-            self.add_sockets(sockets)
-            host, number = sockets[0].getsockname()[:2]
+            family = socket.AF_INET6 if ":" in tcp[0] else socket.AF_INET
+            sock = socket.create_server(tcp, family=family, backlog=_BACKLOG)
+            sock.setblocking(False)
+            self.add_socket(sock)
+            host, number = sock.getsockname()[:2]
             address = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
         if unix:
-            self.add_socket(bind_unix_socket(unix, mode=0o600))
+            self.add_socket(_unix_socket(unix))
             self.unix = unix
         return unix, address
 
@@ -93,6 +98,24 @@ class RelayPort(HTTPServer):
             with suppress(OSError):
                 os.unlink(self.unix)
         await self.close_all_connections()
+
+
+def _unix_socket(path: str) -> socket.socket:
+    """A listening socket in place of whatever socket was there.  Raises OSError."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise FileExistsError(f"{path} exists, and is not a socket")
+        os.unlink(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.bind(path)
+        os.chmod(path, 0o600)
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def relay_port(
