@@ -170,6 +170,25 @@ def test_a_head_says_whether_the_connection_lives_on(connection: bytes, keeps: b
     assert head.headers == ()
 
 
+def test_heads_that_readers_share_are_read_once_and_forgotten_in_time() -> None:
+    heads: dict[bytes, ResponseHead] = {}
+
+    def head(number: int, more: bytes = b"") -> ResponseHead:
+        data = OK + b"Content-Length: 0\r\nX: %d\r\n" % number + more + b"\r\n"
+        (found, _) = ResponseReader(10_000, heads).feed(data)
+        assert isinstance(found, ResponseHead)
+        assert found.headers[0] == ("X", str(number))
+        return found
+
+    assert head(1) is head(1)
+    assert head(1) is not head(2)
+    for number in range(2000):
+        head(number)
+        assert len(heads) <= 256
+    long = b"Y: " + b"y" * 5000 + b"\r\n"
+    assert head(1, long) is not head(1, long)
+
+
 # -- requests
 
 

@@ -21,7 +21,7 @@ from polysock import EngineIORouter, Server, Socket, SockJSRouter
 from polysock_transports.limits import Limits
 from polysock_transports.placement import Node, Placement
 from polysock_transports.relay import Relay
-from support.clients import Recorder, turns
+from support.clients import Client, Recorder, turns
 from support.clock import FakeClock
 
 __all__ = ["Here", "Nodes", "nodes"]
@@ -117,6 +117,8 @@ class Nodes:
     def __init__(self, clock: FakeClock, make: Callable[[int], Here]) -> None:
         self.clock = clock
         self.all: list[Here] = []
+        self.clients: list[Client] = []
+        """They leave when the test ends."""
         self._make = make
         self._start: dict[str, Any] = {}
 
@@ -139,6 +141,12 @@ class Nodes:
             for gone in self.all:
                 if gone not in live:
                     here.relay.forget(gone.node.id)
+
+    async def client(self, session_id: str, through: Here, transport: str = "xhr") -> Client:
+        """A client of SockJS, whose requests go to *through*."""
+        client = Client(through.base, transport, session_id=session_id)
+        self.clients.append(client)
+        return await client.open()
 
     def session_id(self, home: Here) -> str:
         """An id for SockJS whose home is *home*."""
@@ -175,6 +183,8 @@ async def nodes(
             await settle(made)
             yield made
         finally:
+            for client in made.clients:
+                client.abort()
             for here in made.all:
                 await here.stop()
             for _ in range(5):

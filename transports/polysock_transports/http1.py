@@ -49,6 +49,7 @@ def chunk(data: bytes) -> bytes:
 
 
 _MAX_HEADS = 256
+_MAX_REMEMBERED_BYTES = 2 * 1024
 
 
 class HeadCache:
@@ -148,10 +149,12 @@ class ResponseReader:
     that ends with its connection, and of the responses below 200 only 101, after which everything is body.
     """
 
-    __slots__ = ("_at", "_buffer", "_left", "_max_head_bytes")
+    __slots__ = ("_at", "_buffer", "_heads", "_left", "_max_head_bytes")
 
-    def __init__(self, max_head_bytes: int) -> None:
+    def __init__(self, max_head_bytes: int, heads: dict[bytes, ResponseHead] | None = None) -> None:
+        """*heads*: those that readers who share it have read lately; most differ in nothing for a second."""
         self._max_head_bytes = max_head_bytes
+        self._heads = {} if heads is None else heads
         self._buffer = b""
         self._at = _At.HEAD
         self._left = 0  # of the body or of the chunk, in bytes
@@ -191,7 +194,14 @@ class ResponseReader:
             raise ProtocolError("The head of a response is too long.")
         if end < 0:
             return False
-        head = read_response_head(buffer[: end + 4])
+        raw = buffer[: end + 4]
+        head = self._heads.get(raw)
+        if head is None:
+            head = read_response_head(raw)
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            if len(raw) <= _MAX_REMEMBERED_BYTES:
+                self._heads[raw] = head
         self._buffer = buffer[end + 4 :]
         events.append(head)
         if head.status == _SWITCHING:

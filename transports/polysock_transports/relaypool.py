@@ -81,7 +81,7 @@ class NodeConnection(Outflow):
         self._pools = pools
         self._answer: Answer | None = answer
         self._request = request  # waits for the connection
-        self._reader = ResponseReader(_MAX_HEAD_BYTES)
+        self._reader = ResponseReader(_MAX_HEAD_BYTES, pools.heads)
         self._said = b""  # by the listener, before requests
         self._proof = b""  # what the listener has to say next
         self._keeps_alive = True
@@ -308,6 +308,7 @@ class RelayPools:
             high_bytes=limits.pipe_high_bytes,
             write_timeout_s=limits.write_timeout_s,
         )
+        self.heads: dict[bytes, ResponseHead] = {}
         self._pools: dict[str, _Pool] = {}
         self._down: set[str] = set()  # nodes whose outage has been told
         self._timer: Timer | None = None
