@@ -86,6 +86,7 @@ class Outflow(asyncio.BufferedProtocol):
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
+        self._socket: socket.socket | None = None
         # What was written in this turn of the loop: mostly one piece, if any.
         self._first: bytes | None = None
         self._rest: list[bytes] | None = None
