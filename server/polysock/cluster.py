@@ -148,8 +148,7 @@ class Cluster(EventHandlers):
     async def _join(self, unix: str, tcp: str) -> None:
         self.node = Node(self.id, int(time.time() * 1000), socket.gethostname(), unix, tcp)
         self.backplane.on_change = self._changed
-        if hasattr(self.backplane, "on_node_lost"):
-            self.backplane.on_node_lost = self._lost
+        self.backplane.on_node_lost = self._lost
         await self.backplane.start(self.id, self._receive)
         self.is_running = True
         self.backplane.subscribe(ALL_NODES)

@@ -24,6 +24,7 @@ from polysock_transports.flashpolicy import FLASH_POLICY_PORT, FlashPolicyServer
 
 from .acks import CallResult
 from .backplane import Backplane
+from .backplane_url import connect
 from .client_files import client_routes, socketio_client_routes, with_client_script
 from .cluster import Cluster
 from .endpoint import PlainEndpoint, SocketIOEndpoint, SockJSEndpoint, origin_policy
@@ -148,7 +149,7 @@ class Server:
         self._id_tag = ""
         if backplane is not None:
             self.cluster = Cluster(
-                _open(backplane),
+                connect(backplane, limits=self.limits, clock=self.clock),
                 clock=self.clock,
                 limits=self.cluster_limits,
                 namespaces=self.namespaces,
@@ -496,12 +497,6 @@ class Server:
                 log.error("the %s handler failed", what, exc_info=finished.exception())
 
         task.add_done_callback(done)
-
-
-def _open(backplane: Backplane | str) -> Backplane:
-    if isinstance(backplane, Backplane):
-        return backplane
-    raise SettingError(f"backplane must be a polysock Backplane or a URL, not {backplane!r}")
 
 
 def _cluster_limits(given: dict[str, Any]) -> ClusterLimits:

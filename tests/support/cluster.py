@@ -51,7 +51,6 @@ class World:
     def kill(self, io: Server) -> None:
         """Its process is gone, and nobody is told."""
         bus_of(io)._cut = True  # not the setter's way: it knows nothing of an outage
-        self.bus.nodes.pop(cluster_of(io).id, None)
 
     async def pass_time(self, seconds: float, step: float = 0.5) -> None:
         """Turn the clock in steps, and let what was sent arrive after each."""
