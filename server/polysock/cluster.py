@@ -97,7 +97,7 @@ class Cluster(EventHandlers):
     """``io.cluster``: this process among the others.
 
     Handlers: ``on("node_joined", fn)`` gets a ``Node``, ``on("node_left", fn)`` a ``Node`` and why: ``"bye"``,
-    ``"lost"`` (its connection broke) or ``"silent"``.
+    ``"lost"`` (its connection broke) or ``"silent"``, ``on("backplane_changed", fn)`` whether it is up.
     """
 
     def __init__(
@@ -395,11 +395,12 @@ class Cluster(EventHandlers):
     def _changed(self, is_up: bool) -> None:
         if not self.is_running:
             return
+        # For whoever looks closely: the backplane itself has said what happened to it.
         if is_up:
-            log.warning("the backplane is back")
+            log.info("the backplane is back")
         else:
             self.counters["outages"] += 1
-            log.warning("the backplane is down: this node is by itself until it is back")
+            log.info("the backplane is down: this node is by itself until it is back")
         self._roster.backplane_changed(is_up)
         self._tell("backplane_changed", is_up)
 
