@@ -18,7 +18,7 @@ import pytest
 
 from polysock.backplane import BackplaneDown
 from polysock.backplane_local import LocalBackplane
-from polysock.meshframes import channel_frames, hello_frame, message_frame, sync_frame
+from polysock.meshframes import channel_frames, hello_frame, message_frame, sync_frame, synced_frame
 from polysock.settings import SettingError
 from polysock.socketfolder import Gone, SocketFolder
 from polysock_transports.limits import Limits
@@ -245,6 +245,24 @@ async def test_a_process_that_is_killed_is_missed_at_once_and_its_socket_removed
     assert first.lost == second.lost == ["child000"]
     assert sockets(net) == ["node0000.mesh", "node0001.mesh"]
     assert await first.backplane.deliver("room", b"") == 0
+
+
+async def test_a_process_that_loses_its_connection_before_its_socket_is_missed_at_once(net: LocalNet) -> None:
+    """In which order the kernel closes what a dead process had open is its own affair."""
+    net.folder.mkdir(mode=0o700)
+    folder = SocketFolder(net.folder, ".mesh", name_chars=8)
+    with folder.listen("dying000") as listener:
+        node = net.node()
+        starting = asyncio.ensure_future(node.start())
+        caller, _ = await asyncio.get_running_loop().sock_accept(listener)
+        with caller:
+            caller.sendall(hello_frame("dying000") + b"".join(channel_frames([], anew=True)) + synced_frame(0))
+            await starting
+        await until(lambda: not mesh(node).nodes)
+        await turns()
+        assert node.lost == []
+    await until(lambda: node.lost)
+    assert sockets(net) == ["node0000.mesh"]
 
 
 async def test_a_connection_that_breaks_is_made_again(net: LocalNet) -> None:

@@ -26,9 +26,12 @@ from polysock_transports import (
 )
 
 from .acks import AckTimeout, CallResult
+from .backplane import BackplaneDown
 from .connection import Connection
 from .enginerouter import EngineIORouter
 from .handshake import ConnectionRefused, Handshake
+from .presence import Presence
+from .remote import RemoteSocket
 from .router import SockJSRouter
 from .server import Server
 from .settings import SettingError
@@ -36,6 +39,7 @@ from .sockets import Socket
 
 __all__ = [
     "AckTimeout",
+    "BackplaneDown",
     "CallResult",
     "CloseReason",
     "Connection",
@@ -45,8 +49,10 @@ __all__ = [
     "Handshake",
     "Limits",
     "PolysockError",
+    "Presence",
     "ProtocolError",
     "Refused",
+    "RemoteSocket",
     "Server",
     "SessionClosed",
     "SettingError",
