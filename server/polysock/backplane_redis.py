@@ -332,17 +332,18 @@ class _Session:
         self.is_up = False
         for timer in self._timers:
             timer.cancel()
+        connections = [connection for connection in (self._listening, self._publishing) if connection is not None]
+        for connection in connections:
+            # redis-py closes in order, also where a write is cancelled: what a dead Redis does not take would stay.
+            writer = getattr(connection, "_writer", None)
+            if writer is not None:
+                writer.transport.abort()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in (self._listening, self._publishing):
-            if connection is not None:
-                # redis-py closes in good order: what a dead Redis does not take would wait for it.
-                writer = getattr(connection, "_writer", None)
-                if writer is not None:
-                    writer.transport.abort()
-                with suppress(RedisError, OSError):
-                    await connection.disconnect(nowait=True)
+        for connection in connections:
+            with suppress(RedisError, OSError):
+                await connection.disconnect(nowait=True)
         counters = self._owner.counters
         counters["dropped"] += len(self._queue)
         counters["unconfirmed"] += len(self._in_flight)
