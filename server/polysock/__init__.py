@@ -25,6 +25,7 @@ from polysock_transports import (
     StateError,
 )
 
+from . import workers
 from .acks import AckTimeout, CallResult
 from .connection import Connection
 from .enginerouter import EngineIORouter
@@ -54,6 +55,7 @@ __all__ = [
     "Socket",
     "StateError",
     "__version__",
+    "workers",
 ]
 
 __version__ = "0.1.0"
