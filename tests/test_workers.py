@@ -282,7 +282,7 @@ def test_a_restart_with_broken_code_leaves_the_others_alone(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("is_blocked", [False, True], ids=["idle", "one hangs in a handler"])
 def test_workers_end_with_their_supervisor(is_blocked: bool) -> None:
-    with running(stop_s=1) as (program, _):
+    with running(stop_s=1 if is_blocked else STOP_S) as (program, _):
         folder = Path(program.about()["backplane"].removeprefix("unix://"))
         if is_blocked:
             with blocked(program):

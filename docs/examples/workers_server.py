@@ -1,3 +1,5 @@
+import asyncio
+
 import tornado.httpserver
 import tornado.web
 
@@ -16,8 +18,9 @@ async def serve(worker):
     server = tornado.httpserver.HTTPServer(application)
     server.add_sockets(worker.sockets)
     await worker.until_stop()  # it serves now, until it is told to end
-    server.stop()
+    server.stop()  # the others accept on
     await io.stop()
+    await asyncio.sleep(0.5)  # requests that came just before are answered
     await server.close_all_connections()
 
 

@@ -25,7 +25,6 @@ from polysock_transports import (
     StateError,
 )
 
-from . import workers
 from .acks import AckTimeout, CallResult
 from .connection import Connection
 from .enginerouter import EngineIORouter
@@ -34,6 +33,7 @@ from .router import SockJSRouter
 from .server import Server
 from .settings import SettingError
 from .sockets import Socket
+from .workers import Worker
 
 __all__ = [
     "AckTimeout",
@@ -54,8 +54,8 @@ __all__ = [
     "SockJSRouter",
     "Socket",
     "StateError",
+    "Worker",
     "__version__",
-    "workers",
 ]
 
 __version__ = "0.1.0"

@@ -21,6 +21,10 @@ from polysock import workers
 MODE, WORKERS, STOP_S, FLAG = [*sys.argv[1:], "", "", "", ""][:4]
 
 
+# Requests that came just before the end are answered.
+LINGER_S = 0.5
+
+
 class About(RequestHandler):
     """This process."""
 
@@ -73,6 +77,7 @@ async def serve(worker: workers.Worker) -> None:
         await asyncio.Event().wait()
     server.stop()
     io.close()
+    await asyncio.sleep(LINGER_S)
     await server.close_all_connections()
 
 
