@@ -193,7 +193,7 @@ def test_sigterm_drains() -> None:
                 assert (code, data[:2]) == (websocket.ABNF.OPCODE_CLOSE, (1001).to_bytes(2, "big"))
         finally:
             for client in clients:
-                client.close()
+                client.shutdown()  # (its close() waits for an answer)
         program.rest()
         assert program.child.wait(LIMIT_S) == 0
         with pytest.raises(ConnectionRefusedError):
