@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polysock import ProtocolError
-from polysock.envelope import Answer, Ask, Bye, Emit, Envelope, Hello, decode, encode
+from polysock.envelope import Answer, Ask, Bye, Emit, Envelope, EnvelopeTooBig, Hello, decode, encode
 from polysock.hub import EVERYONE, Target
 from polysock.limits import DEFAULT_CLUSTER_LIMITS, ClusterLimits
 from polysock.packets import Event
@@ -36,7 +36,7 @@ ENVELOPES = st.one_of(
         Emit, NODE_IDS, NUMBERS, EVENTS, TEXT.map(lambda name: Target((name,))), st.booleans(), is_direct=st.just(True)
     ),
     st.builds(Ask, NODE_IDS, NUMBERS, EVENTS, st.none() | NUMBERS, TARGETS),
-    st.builds(Answer, NODE_IDS, NUMBERS, NUMBERS, st.lists(VALUE), NUMBERS, st.booleans()),
+    st.builds(Answer, NODE_IDS, NUMBERS, NUMBERS, st.lists(VALUE), NUMBERS, st.booleans(), st.booleans()),
 )
 
 
@@ -174,7 +174,7 @@ def test_names_are_counted_both_ways() -> None:
     fits = Emit(ANN, 0, Event("/", "x"), Target(("a", "b"), ("c",)))
     assert decode(encode(fits, SMALL), SMALL) == replace(fits, packet=Event("/", "x", []))
     more = Emit(ANN, 0, Event("/", "x"), Target(("a", "b"), ("c", "d")))
-    with pytest.raises(ValueError, match="max_envelope_names"):
+    with pytest.raises(EnvelopeTooBig, match="max_envelope_names"):
         encode(more, SMALL)
     with pytest.raises(ProtocolError, match="too many rooms"):
         decode(encode(more, LIMITS), SMALL)
@@ -183,7 +183,7 @@ def test_names_are_counted_both_ways() -> None:
 def test_attachments_are_counted_both_ways() -> None:
     fits, more = (Answer(ANN, 0, 0, [b"1"] * count) for count in (2, 3))
     assert decode(encode(fits, SMALL), SMALL) == fits
-    with pytest.raises(ValueError, match="max_envelope_attachments"):
+    with pytest.raises(EnvelopeTooBig, match="max_envelope_attachments"):
         encode(more, SMALL)
     with pytest.raises(ProtocolError, match="Too many attachments"):
         decode(encode(more, LIMITS), SMALL)
@@ -194,7 +194,7 @@ def test_bytes_are_counted_both_ways() -> None:
     room = SMALL.max_envelope_bytes - empty
     fits, more = (Emit(ANN, 0, Event("/", "x", ["y", bytes(room - 1 + extra)])) for extra in (0, 1))
     assert decode(encode(fits, SMALL), SMALL) == fits
-    with pytest.raises(ValueError, match="max_envelope_bytes"):
+    with pytest.raises(EnvelopeTooBig, match="max_envelope_bytes"):
         encode(more, SMALL)
     with pytest.raises(ProtocolError, match="too big"):
         decode(encode(more, LIMITS), SMALL)

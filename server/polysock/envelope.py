@@ -25,7 +25,7 @@ from .limits import ClusterLimits
 from .packets import Ack, Event, Packet, dumps, loads
 from .packets.socketio import BINARY
 
-__all__ = ["Answer", "Ask", "Bye", "Emit", "Envelope", "Hello", "decode", "encode"]
+__all__ = ["Answer", "Ask", "Bye", "Emit", "Envelope", "EnvelopeTooBig", "Hello", "decode", "encode"]
 
 VERSION = 1
 
@@ -35,6 +35,10 @@ _MAX_NODE_TEXT_CHARS = 255  # a host's name, an address, the path of a Unix sock
 _NODE_ID = re.compile(f"[A-Za-z0-9]{{{NODE_ID_CHARS}}}\\Z")
 
 _T = TypeVar("_T")
+
+
+class EnvelopeTooBig(ValueError):
+    """More bytes, names or binary values than a message between nodes may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,8 @@ class Answer:
     part: int = 0
     """Counts from 0."""
     is_last: bool = True
+    is_truncated: bool = False
+    """There was more to say than an answer may hold."""
 
 
 Envelope = Hello | Bye | Emit | Ask | Answer
@@ -109,7 +115,7 @@ Envelope = Hello | Bye | Emit | Ask | Answer
 def encode(envelope: Envelope, limits: ClusterLimits) -> bytes:
     """*envelope* as bytes.
 
-    Raises TypeError or ValueError for values that cannot travel, and ValueError for more than *limits* allow: what
+    Raises TypeError or ValueError for values that cannot travel, and EnvelopeTooBig for more than *limits* allow: what
     this makes, ``decode`` reads with the same limits.
     """
     header: dict[str, Any] = {"v": VERSION, "kind": "", "from": envelope.sender, "seq": envelope.seq}
@@ -125,7 +131,7 @@ def encode(envelope: Envelope, limits: ClusterLimits) -> bytes:
             header["number"] = envelope.number
     elif isinstance(envelope, Answer):
         header.update(kind="answer", number=envelope.number, part=envelope.part)
-        _flag(header, last=envelope.is_last)
+        _flag(header, last=envelope.is_last, truncated=envelope.is_truncated)
         packet = Ack("/", 0, envelope.values)
     elif isinstance(envelope, Hello):
         node = envelope.node
@@ -138,12 +144,14 @@ def encode(envelope: Envelope, limits: ClusterLimits) -> bytes:
         text, *attachments = BINARY.encode(packet)
         assert isinstance(text, str)
         if len(attachments) > limits.max_envelope_attachments:
-            raise ValueError(f"more than {limits.max_envelope_attachments} binary values (max_envelope_attachments)")
+            raise EnvelopeTooBig(
+                f"more than {limits.max_envelope_attachments} binary values (max_envelope_attachments)"
+            )
         parts.append(text.encode("utf-8"))
         parts.extend(attachments)  # type: ignore[arg-type]  # all but the first are bytes
     data = b"".join(piece for part in parts for piece in (len(part).to_bytes(_LENGTH_BYTES, "big"), part))
     if len(data) > limits.max_envelope_bytes:
-        raise ValueError(f"{len(data)} bytes, more than {limits.max_envelope_bytes} (max_envelope_bytes)")
+        raise EnvelopeTooBig(f"{len(data)} bytes, more than {limits.max_envelope_bytes} (max_envelope_bytes)")
     return data
 
 
@@ -156,7 +164,7 @@ def _flag(header: dict[str, Any], **flags: bool) -> None:
 def _with_target(header: dict[str, Any], packet: Event, target: Target, limits: ClusterLimits) -> Event:
     """Namespace and target go into *header*: there a name may be anything.  What is left of *packet*."""
     if len(target.rooms) + len(target.but) > limits.max_envelope_names:
-        raise ValueError(f"more than {limits.max_envelope_names} rooms and exceptions (max_envelope_names)")
+        raise EnvelopeTooBig(f"more than {limits.max_envelope_names} rooms and exceptions (max_envelope_names)")
     header["ns"] = packet.namespace
     if target.rooms:
         header["rooms"] = target.rooms
@@ -319,7 +327,13 @@ def _answer(header: _Header, parts: Iterator[bytes]) -> Answer:
     if not isinstance(packet, Ack):
         raise ProtocolError("An envelope carries another packet than it should.")
     return Answer(
-        header.sender, header.seq, header.number("number"), packet.args, header.number("part"), header.flag("last")
+        header.sender,
+        header.seq,
+        header.number("number"),
+        packet.args,
+        header.number("part"),
+        header.flag("last"),
+        header.flag("truncated"),
     )
 
 
