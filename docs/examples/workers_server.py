@@ -19,6 +19,7 @@ async def serve(worker):
     server.add_sockets(worker.sockets)
     await worker.until_stop()  # it serves now, until it is told to end
     server.stop()  # the others accept on
+    io.close()
     await io.stop()
     await asyncio.sleep(0.5)  # requests that came just before are answered
     await server.close_all_connections()

@@ -10,6 +10,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from itertools import count
 from typing import Any, Generic, TypeVar
 
@@ -41,10 +42,11 @@ class Emission(Generic[_R]):
 
     def __init__(
         self,
-        hand_out: Callable[[Event, Target, bool], _R],
+        hand_out: Callable[[Emit], _R],
         namespace: str = "/",
         target: Target = EVERYONE,
-        volatile: bool = False,  # noqa: FBT001, FBT002
+        *,
+        volatile: bool = False,
     ) -> None:
         self._hand_out = hand_out
         self._namespace = namespace
@@ -53,24 +55,24 @@ class Emission(Generic[_R]):
 
     def of(self, namespace: str) -> Emission[_R]:
         """In *namespace* instead of ``/``.  Raises ValueError for what is no name of one."""
-        return Emission(self._hand_out, namespace_name(namespace), self._target, self._volatile)
+        return Emission(self._hand_out, namespace_name(namespace), self._target, volatile=self._volatile)
 
     def to(self, *rooms: str) -> Emission[_R]:
         """These rooms (or clients' ids) too; whoever is in several gets it once."""
         target = Target((*self._target.rooms, *rooms), self._target.but)
-        return Emission(self._hand_out, self._namespace, target, self._volatile)
+        return Emission(self._hand_out, self._namespace, target, volatile=self._volatile)
 
     in_ = to
 
     def except_(self, *rooms_or_ids: str) -> Emission[_R]:
         """Not those in these rooms, nor those with these ids."""
         target = Target(self._target.rooms, (*self._target.but, *rooms_or_ids))
-        return Emission(self._hand_out, self._namespace, target, self._volatile)
+        return Emission(self._hand_out, self._namespace, target, volatile=self._volatile)
 
     @property
     def volatile(self) -> Emission[_R]:
         """Only to clients that can take it the moment it comes; the others miss it."""
-        return Emission(self._hand_out, self._namespace, self._target, True)
+        return Emission(self._hand_out, self._namespace, self._target, volatile=True)
 
     def emit(self, event: str, *args: Any) -> _R:
         """Send an event.  Arguments are what JSON holds, and bytes; how many nodes took it.
@@ -79,7 +81,8 @@ class Emission(Generic[_R]):
         that there is nobody, or no node at all.  Raises BackplaneDown where no answer came in time: then it may have
         been sent.  Raises TypeError or ValueError for arguments that cannot travel.
         """
-        return self._hand_out(Event(self._namespace, check_event(event), args), self._target, self._volatile)
+        packet = Event(self._namespace, check_event(event), args)
+        return self._hand_out(Emit("", 0, packet, self._target, volatile=self._volatile))
 
     def send(self, data: Any) -> _R:
         """The event ``message``."""
@@ -133,20 +136,17 @@ class Publisher(Emission[Awaitable[int]]):
     async def __aexit__(self, *exc: object) -> None:
         await self.stop()
 
-    async def _deliver(self, packet: Event, target: Target, volatile: bool) -> int:  # noqa: FBT001
+    async def _deliver(self, emit: Emit) -> int:
+        """*emit*, which has no sender yet, to all that want it."""
         if not self._is_started:
             raise StateError("start the Publisher first: async with Publisher(url) as publisher")
-        channels = channels_for(packet.namespace, target, _may_be_a_node)
-        number = next(self._numbers)
-        data = encode(
-            Emit(self._id, number, packet, target, volatile=volatile, is_twice=len(channels) > 1), self._limits
-        )
-        return await self._in_time(self._deliver_all(channels, data))
+        # Any name may be a client's id, and here nobody knows which nodes there are.
+        channels = channels_for(emit.packet.namespace, emit.target, bool)
+        stamped = replace(emit, sender=self._id, seq=next(self._numbers), is_twice=len(channels) > 1)
+        data = encode(stamped, self._limits)
+        return sum(await self._in_time(asyncio.gather(*(self._backplane.deliver(each, data) for each in channels))))
 
-    async def _deliver_all(self, channels: tuple[str, ...], data: bytes) -> int:
-        return sum([await self._backplane.deliver(channel, data) for channel in channels])
-
-    async def _in_time(self, work: Coroutine[Any, Any, _R]) -> _R:
+    async def _in_time(self, work: Awaitable[_R]) -> _R:
         try:
             return await asyncio.wait_for(work, self._timeout_s)
         except asyncio.TimeoutError:
@@ -157,9 +157,8 @@ class SyncPublisher(Emission[int]):
     """For code without an event loop: ``SyncPublisher(url).to("room").emit("news", 1)`` in a view, a task, a thread.
 
     Connects when it is first used, and stays connected; it may be shared by threads, and made before a fork: each
-    process connects by itself.  Events of one thread arrive in their order.  Works through a loop of its own in a thread
-    of its own, and so with every backplane; code that runs in an event loop takes ``Publisher``, since each ``emit``
-    here blocks until it is done.
+    process connects by itself.  Events of one thread arrive in their order.  It works through a loop in a thread of its
+    own, and so with every backplane.  Code that runs in an event loop takes ``Publisher``: here each ``emit`` blocks.
     """
 
     def __init__(
@@ -188,7 +187,7 @@ class SyncPublisher(Emission[int]):
         if runner is not None and runner.process == os.getpid():
             runner.close()
 
-    def _deliver(self, packet: Event, target: Target, volatile: bool) -> int:  # noqa: FBT001
+    def _deliver(self, emit: Emit) -> int:
         with self._lock:
             runner = self._runner
             if runner is not None and runner.process != os.getpid():
@@ -199,7 +198,7 @@ class SyncPublisher(Emission[int]):
             if runner is None:
                 self._runner = None
                 self._runner = runner = _Runner(Publisher(self._url, timeout_s=self._timeout_s, limits=self._limits))
-        return runner.run(runner.publisher._deliver(packet, target, volatile))
+        return runner.run(runner.publisher._deliver(emit))
 
 
 class _Runner:
@@ -231,10 +230,6 @@ class _Runner:
 
 def _ignore(channel: str, data: bytes) -> None:
     """A publisher subscribes to nothing, so nothing comes."""
-
-
-def _may_be_a_node(node_id: str) -> bool:
-    return True
 
 
 def _seconds(timeout_s: float) -> float:

@@ -24,18 +24,20 @@ from polysock_transports.flashpolicy import FLASH_POLICY_PORT, FlashPolicyServer
 
 from .acks import CallResult
 from .backplane import Backplane
+from .backplane_url import connect
 from .client_files import client_routes, socketio_client_routes, with_client_script
 from .cluster import Cluster
 from .endpoint import PlainEndpoint, SocketIOEndpoint, SockJSEndpoint, origin_policy
 from .feeds import Feeds, plain_peer
 from .handlers import Handler
 from .limits import ClusterLimits
-from .namespace import Manager, Namespace, NamespacePattern
+from .namespace import Manager, Namespace, NamespacePattern, namespace_name
 from .packets import PacketCodec
 from .packets.legacy import SOCKETIO09
 from .packets.socketio import BINARY, TEXT_ONLY
 from .packets.socketio4 import SOCKETIO4
 from .peer import Peer
+from .publishing import publish_routes
 from .remote import Count, FetchedSockets, NodeAnswers, Reached, answerers
 from .settings import LEGACY_TRANSPORT_NAMES, TRANSPORT_NAMES, SettingError, Settings, read_one, read_settings
 from .sockets import Broadcast
@@ -148,7 +150,7 @@ class Server:
         self._id_tag = ""
         if backplane is not None:
             self.cluster = Cluster(
-                _open(backplane),
+                connect(backplane, limits=self.limits, clock=self.clock),
                 clock=self.clock,
                 limits=self.cluster_limits,
                 namespaces=self.namespaces,
@@ -173,9 +175,7 @@ class Server:
             pattern = NamespacePattern(name)
             self._patterns.append(pattern)
             return pattern
-        name = "/" if name in ("", "/") else name if name.startswith("/") else "/" + name
-        if "," in name:
-            raise ValueError("a namespace's name has no comma")
+        name = namespace_name(name)
         found = self.namespaces.get(name)
         if found is None:
             # The pattern's rules hold for it too: whoever names a namespace here first must not open it to everybody.
@@ -404,6 +404,21 @@ class Server:
         self._endpoints.append(endpoint)
         return socketio_client_routes(endpoint.prefix, self._settings.client_files) + endpoint.urls
 
+    def route_publish(
+        self,
+        prefix: str = "/publish",
+        *,
+        token: str | None = None,
+        check: Callable[[Any], bool | Awaitable[bool]] | None = None,
+    ) -> list[Any]:
+        """URL specs for emitting by an HTTP POST to the path *prefix* (docs/server-api.md).
+
+        Who may is said by *token*, which has to come as ``Authorization: Bearer ...``, or by ``check(request)``, which
+        gets Tornado's request, answers True, and may be ``async def``.  Raises SettingError for neither or both, and
+        for a token that could be guessed.
+        """
+        return publish_routes(self, prefix, token=token, check=check)
+
     async def serve_flash_policy(
         self,
         port: int = FLASH_POLICY_PORT,
@@ -496,12 +511,6 @@ class Server:
                 log.error("the %s handler failed", what, exc_info=finished.exception())
 
         task.add_done_callback(done)
-
-
-def _open(backplane: Backplane | str) -> Backplane:
-    if isinstance(backplane, Backplane):
-        return backplane
-    raise SettingError(f"backplane must be a polysock Backplane or a URL, not {backplane!r}")
 
 
 def _cluster_limits(given: dict[str, Any]) -> ClusterLimits:

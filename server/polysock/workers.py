@@ -10,6 +10,7 @@ Each worker runs the application's ``serve`` with the listening sockets and a ba
         server.add_sockets(worker.sockets)
         await worker.until_stop()
         server.stop()
+        io.close()
         await io.stop()
 
 All workers accept from the same sockets: what waits there is taken by another one when a worker dies, where a socket
