@@ -329,8 +329,9 @@ class LocalBackplane(Backplane):
                 return False
             if peer is None:
                 peer = self._peers[name] = _Peer(self, name)
-            elif peer.link is not None and (name in self._links or self.node_id < name):
-                # Two that call each other at the same moment: the call of the smaller id stands.
+            elif peer.link is not None and peer.link.is_ours and self.node_id < name:
+                # Two that call each other at the same moment: the call of the smaller id stands.  In any other case
+                # who calls has lost the connection that we still see.
                 return False
             peer.answer(link)
             link.write(hello_frame(self.node_id))
@@ -476,6 +477,8 @@ class _Link(asyncio.BufferedProtocol):
     def __init__(self, mesh: LocalBackplane, peer: _Peer | None) -> None:
         """*peer*: whom we call; None where we are called."""
         self.peer = peer
+        self.is_ours = peer is not None
+        """We called."""
         self.channels: set[str] = set()
         """What the other side is subscribed to."""
         self.is_greeted = False

@@ -175,7 +175,6 @@ class RedisBackplane(Backplane):
         tries = 0
         while True:
             self._session = session = _Session(self)
-            reason = ""
             try:
                 await session.open(self._connection)
                 tries = 0
@@ -187,17 +186,17 @@ class RedisBackplane(Backplane):
                 await session.broken()
             except Exception as error:
                 # Not RedisError alone: redis-py meets bytes that are no RESP with whatever goes wrong first.
-                reason = self._plain(error)
+                self._session = None
+                if not begun.done():
+                    begun.set_exception(BackplaneDown(f"{self.address}: {self._plain(error)}"))
+                elif session.is_up and self._receive is not None:
+                    log.warning("the backplane %s is down: %s", self.address, self._plain(error))
+                    self._changed(False)
             finally:
-                was_up, self._session = session.is_up, None
+                self._session = None
                 await session.close()
-            if not begun.done():
-                begun.set_exception(BackplaneDown(f"{self.address}: {reason}"))
             if self._receive is None or begun.exception() is not None:
                 return
-            if was_up:
-                log.warning("the backplane %s is down: %s", self.address, reason)
-                self._changed(False)
             tries += 1
             await self._pause(retry_delay_s(tries, self.limits.backplane_retry_s, self._chance))
 
