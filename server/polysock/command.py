@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -127,8 +128,8 @@ def _read(path: str, parser: argparse.ArgumentParser) -> bytes:
     limit = DEFAULT_CLUSTER_LIMITS.max_envelope_bytes
     try:
         # Never more than may travel: it could be /dev/zero.
-        with sys.stdin.buffer if path == "-" else Path(path).open("rb") as file:
-            data: bytes = file.read(limit + 1)
+        with nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb") as file:
+            data = file.read(limit + 1)
     except OSError as error:
         _no_file(parser, path, error.strerror or "cannot be read")
     if len(data) > limit:
