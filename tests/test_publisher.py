@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +49,15 @@ class Place:
     ) -> AsyncIterator[list[Server]]:
         servers = [Server(backplane=self.make()) for _ in range(count)]
         try:
-            for io in servers:
+            for node in servers:
                 if setup is not None:
-                    setup(io)
-                await io.start()
+                    setup(node)
+                await node.start()
             yield servers
         finally:
-            for io in servers:
-                io.close()
-                await io.stop()
+            for node in servers:
+                node.close()
+                await node.stop()
 
 
 @pytest.fixture(params=["memory", "mesh", "redis"])
@@ -90,8 +90,8 @@ def come(io: Server, *rooms: str, namespace: str = "/") -> Client:
 
 
 async def settled(*servers: Server) -> None:
-    for io in servers:
-        await cluster_of(io).settled()
+    for node in servers:
+        await cluster_of(node).settled()
 
 
 async def heard(client: Client, count: int = 1) -> list[tuple[Any, ...]]:
@@ -389,7 +389,7 @@ def test_a_wrong_command(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"input")))
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"input")))
     monkeypatch.delenv(URL_VARIABLE, raising=False)
     with pytest.raises(SystemExit) as ended:
         main([each.format(mesh=f"unix://{tmp_path}/mesh") for each in arguments])
