@@ -98,18 +98,14 @@ async def test_bye_is_at_once_and_events_tell() -> None:
 
 
 async def test_a_broken_connection_is_at_once_where_the_backplane_sees_it() -> None:
-    class Seeing(MemoryBackplane):
-        on_node_lost: Any = None
-
-    async with world(0) as nodes:
-        seeing = Seeing(nodes.bus)
-        first = nodes.make(seeing)
-        await first.start()
-        second = await nodes.join()
+    async with world(2) as nodes:
+        first, second = nodes.servers
         told: list[str] = []
         cluster_of(first).on("node_left", lambda node, why: told.append(why))
-        seeing.on_node_lost(cluster_of(second).id)
-        seeing.on_node_lost("nobody12")
+        lost = bus_of(first).on_node_lost
+        assert lost is not None
+        lost(cluster_of(second).id)
+        lost("nobody12")
         assert told == ["lost"]
         # It was the connection only: the node says hello again.
         await nodes.pass_time(3)
@@ -160,7 +156,7 @@ async def test_a_process_that_slept_kills_nobody() -> None:
     assert len(cluster_of(first).nodes) == 1
     clock.advance(5)
     assert len(cluster_of(first).nodes) == 1
-    clock.advance(5)
+    clock.advance(6)
     assert not cluster_of(first).nodes
     await first.stop()
     await second.stop()
@@ -210,7 +206,8 @@ async def test_without_a_backplane_all_is_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"backplane": 7}, "backplane must be"),
+        ({"backplane": 7}, "a backplane is"),
+        ({"backplane": "carrier://pigeon"}, "a backplane is"),
         ({"cluster_timeout_s": 1}, "at least twice"),
         ({"cluster_heartbeat_s": 0}, "greater than zero"),
         ({"max_answer_items": 1.5}, "whole number"),

@@ -51,7 +51,6 @@ class World:
     def kill(self, io: Server) -> None:
         """Its process is gone, and nobody is told."""
         bus_of(io)._cut = True  # not the setter's way: it knows nothing of an outage
-        self.bus.nodes.pop(cluster_of(io).id, None)
 
     async def pass_time(self, seconds: float, step: float = 0.5) -> None:
         """Turn the clock in steps, and let what was sent arrive after each."""
@@ -80,10 +79,9 @@ async def world(
             await io.stop()
             io.close()
     await turns()
-    made.clock.advance(60)
     for io in made.servers:
         for namespace in io.namespaces.values():
             namespace.hub.check()
             assert not namespace.hub.rooms
         assert cluster_of(io).asking.pending == 0
-    assert made.clock.timers == 0
+        assert cluster_of(io)._roster._timer is None
