@@ -15,6 +15,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -41,8 +42,6 @@ ROOT = Path(__file__).resolve().parent.parent
 START_S, STOP_S = 20, 10
 # Ends an engine that stopped altogether; what is awaited comes much sooner.
 PAGE_S = 60
-# Connections until two workers have one; that one takes so many in a row is next to impossible.
-MOST_TRIES = 30
 DRIVERS = ROOT / "tests" / "chat_drivers.js"
 KEY = "k" * 16
 #: What the driven pages say.
@@ -345,32 +344,40 @@ async def test_several_workers_at_a_prompt() -> None:
     with started("run.py", "--port=0", "--workers=2") as (process, url):
         async with AsyncExitStack() as stack:
 
-            async def on_two(known: dict[str, Plain]) -> dict[str, Plain]:
-                # Which worker takes a connection is the system's to say; an id begins with its worker's.
-                for number in range(MOST_TRIES):
-                    nick = f"Python {len(known)} {number}"
-                    partner = await stack.enter_async_context(Plain(url, "lobby", nick))
-                    known.setdefault((await partner.event("#connect"))["sid"][:NODE_ID_CHARS], partner)
-                    await partner.event("rooms")  # it is in
-                    if len(known) == 2:
-                        return known
-                pytest.fail(f"one worker took {MOST_TRIES} connections")
+            async def come(nick: str, elsewhere: str = "") -> tuple[Plain, str]:
+                """Somebody on a worker, another one than *elsewhere*; which one it is."""
+                deadline = time.monotonic() + PAGE_S
+                while time.monotonic() < deadline:  # which worker takes a connection is the system's to say
+                    partner = Plain(url, "lobby", nick)
+                    async with AsyncExitStack() as trial:
+                        await trial.enter_async_context(partner)
+                        # An id begins with its worker's.
+                        node = (await partner.event("#connect"))["sid"][:NODE_ID_CHARS]
+                        await partner.event("rooms")  # it is in
+                        if node != elsewhere:
+                            stack.push_async_exit(trial.pop_all())
+                            return partner, node
+                pytest.fail(f"{nick} found no other worker")
 
-            one, two = (await on_two({})).items()
-            await one[1].emit("say", "hello")
-            assert (await two[1].event("said"))["text"] == "hello"
+            async def hears_of(partner: Plain, nick: str) -> None:
+                while (await partner.event("left"))["nick"] != nick:
+                    pass
+
+            ann, one = await come("Ann")
+            bob, two = await come("Bob", elsewhere=one)
+            await ann.emit("say", "hello")
+            assert (await bob.event("said"))["text"] == "hello"
             workers = children(process.pid)
             assert len(workers) == 2
             os.kill(workers[0], signal.SIGKILL)
-            left = await asyncio.gather(one[1].event("left"), two[1].event("left"), return_exceptions=True)
-            # Whoever was there has lost the connection; the others hear of it.
+            left = await asyncio.gather(hears_of(ann, "Bob"), hears_of(bob, "Ann"), return_exceptions=True)
+            # Whoever was there has lost the connection; the other one hears of it.
             lost = [isinstance(each, BaseException) for each in left]
             assert sorted(lost) == [False, True]
-            node, partner = two if lost[0] else one
-            new = await on_two({node: partner})
-            (newcomer,) = (each for each in new.values() if each is not partner)
-            await partner.emit("say", "hello again")
-            assert (await newcomer.event("said"))["text"] == "hello again"
+            stays, node = (bob, two) if lost[0] else (ann, one)
+            new, _ = await come("New", elsewhere=node)
+            await stays.emit("say", "hello again")
+            assert (await new.event("said"))["text"] == "hello again"
         process.send_signal(signal.SIGINT)
         assert process.wait(STOP_S) == 0
 
