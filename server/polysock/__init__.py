@@ -30,7 +30,9 @@ from .backplane import BackplaneDown
 from .connection import Connection
 from .enginerouter import EngineIORouter
 from .handshake import ConnectionRefused, Handshake
+from .presence import Presence
 from .publisher import Publisher, SyncPublisher
+from .remote import RemoteSocket
 from .router import SockJSRouter
 from .server import Server
 from .settings import SettingError
@@ -49,9 +51,11 @@ __all__ = [
     "Handshake",
     "Limits",
     "PolysockError",
+    "Presence",
     "ProtocolError",
     "Publisher",
     "Refused",
+    "RemoteSocket",
     "Server",
     "SessionClosed",
     "SettingError",

@@ -67,7 +67,8 @@ class Backplane(ABC):
         """How often what happened: ``published``, ``received``, ``dropped`` (not sent: down, or over a bound),
         ``outages``; and what a backplane counts beside that."""
         self.on_change: Callable[[bool], None] | None = None
-        """Told False when the backplane goes down and True when it is back and subscribed again."""
+        """Told False when the backplane goes down and True when it is back and subscribed again.  The backplane logs
+        both itself, one warning each: it knows why."""
         self.on_node_lost: Callable[[str], None] | None = None
         """Told the id of a node that has gone, by a backplane that knows so at once; not all do."""
 

@@ -7,7 +7,6 @@ in ``envelope.py``, the names of channels in ``channels.py``, who is there in ``
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import os
 import socket
@@ -98,7 +97,7 @@ class Cluster(EventHandlers):
     """``io.cluster``: this process among the others.
 
     Handlers: ``on("node_joined", fn)`` gets a ``Node``, ``on("node_left", fn)`` a ``Node`` and why: ``"bye"``,
-    ``"lost"`` (its connection broke) or ``"silent"``.
+    ``"lost"`` (its connection broke) or ``"silent"``, ``on("backplane_changed", fn)`` whether it is up.
     """
 
     def __init__(
@@ -392,6 +391,7 @@ class Cluster(EventHandlers):
 
     def _announce(self) -> None:
         self.backplane.publish(ALL_NODES, self._hello())
+        self._tell("beat")
 
     def _node_joined(self, node: Node) -> None:
         log.info("node %s on %r joined; with this one there are %d", node.id, node.host, len(self.nodes) + 1)
@@ -410,23 +410,17 @@ class Cluster(EventHandlers):
     def _changed(self, is_up: bool) -> None:
         if not self.is_running:
             return
+        # For whoever looks closely: the backplane itself has said what happened to it.
         if is_up:
-            log.warning("the backplane is back")
+            log.info("the backplane is back")
         else:
             self.counters["outages"] += 1
-            log.warning("the backplane is down: this node is by itself until it is back")
+            log.info("the backplane is down: this node is by itself until it is back")
         self._roster.backplane_changed(is_up)
         self._tell("backplane_changed", is_up)
 
     def _tell(self, event: str, *args: Any) -> None:
-        for handler in self.take(event):
-            try:
-                result = handler(*args)
-            except Exception:
-                log.exception("the %s handler failed", event)
-                continue
-            if inspect.isawaitable(result):
-                self._run_later(result, event)
+        self.tell(event, args, self._run_later)
 
     def _complain(self, what: str, text: str, *args: Any) -> None:
         """Log it once in the life of this node."""
