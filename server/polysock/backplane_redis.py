@@ -92,7 +92,8 @@ class RedisBackplane(Backplane):
         self._chance = chance
         self._receive: Receive | None = None
         self._supervisor: asyncio.Task[None] | None = None
-        self._session: _Session | None = None
+        self._session: _Session | None = None  # up, or on its way up
+        self._last: _Session | None = None
 
     def __repr__(self) -> str:
         return f"<RedisBackplane {self.address} prefix={self.prefix.decode('ascii')!r}>"
@@ -124,6 +125,10 @@ class RedisBackplane(Backplane):
             await self._session.emptied()
         supervisor.cancel()
         await asyncio.wait((supervisor,))
+        # It may have been about to do so.
+        if self._last is not None:
+            await self._last.close()
+            self._last = None
 
     @property
     def is_up(self) -> bool:
@@ -174,7 +179,7 @@ class RedisBackplane(Backplane):
     async def _supervise(self, begun: asyncio.Future[None]) -> None:
         tries = 0
         while True:
-            self._session = session = _Session(self)
+            self._session = self._last = session = _Session(self)
             try:
                 await session.open(self._connection)
                 tries = 0
@@ -323,17 +328,22 @@ class _Session:
         await self._reach(self._failed)
 
     async def close(self) -> None:
-        """Let go of everything; who waits for something is told."""
+        """Let go of everything; who waits for something is told.  May be called again."""
         self.is_up = False
         for timer in self._timers:
             timer.cancel()
+        connections = [connection for connection in (self._listening, self._publishing) if connection is not None]
+        for connection in connections:
+            # redis-py closes in order, also where a write is cancelled: what a dead Redis does not take would stay.
+            writer = getattr(connection, "_writer", None)
+            if writer is not None:
+                writer.transport.abort()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in (self._listening, self._publishing):
-            if connection is not None:
-                with suppress(RedisError, OSError):
-                    await connection.disconnect(nowait=True)
+        for connection in connections:
+            with suppress(RedisError, OSError):
+                await connection.disconnect(nowait=True)
         counters = self._owner.counters
         counters["dropped"] += len(self._queue)
         counters["unconfirmed"] += len(self._in_flight)
