@@ -31,11 +31,13 @@ from .connection import Connection
 from .enginerouter import EngineIORouter
 from .handshake import ConnectionRefused, Handshake
 from .presence import Presence
+from .publisher import Publisher, SyncPublisher
 from .remote import RemoteSocket
 from .router import SockJSRouter
 from .server import Server
 from .settings import SettingError
 from .sockets import Socket
+from .workers import Worker
 
 __all__ = [
     "AckTimeout",
@@ -51,6 +53,7 @@ __all__ = [
     "PolysockError",
     "Presence",
     "ProtocolError",
+    "Publisher",
     "Refused",
     "RemoteSocket",
     "Server",
@@ -59,6 +62,8 @@ __all__ = [
     "SockJSRouter",
     "Socket",
     "StateError",
+    "SyncPublisher",
+    "Worker",
     "__version__",
 ]
 

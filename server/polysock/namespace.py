@@ -27,7 +27,14 @@ from .sockets import Broadcast, Socket
 if TYPE_CHECKING:
     from .server import Server
 
-__all__ = ["Manager", "Namespace", "NamespacePattern"]
+__all__ = ["Manager", "Namespace", "NamespacePattern", "namespace_name"]
+
+
+def namespace_name(name: str) -> str:
+    """*name* as namespaces are called: with a stroke in front.  Raises ValueError for what is no name."""
+    if "," in name:
+        raise ValueError("a namespace's name has no comma")
+    return name if name.startswith("/") else "/" + name
 
 
 class _Guarded(EventHandlers):
@@ -139,6 +146,11 @@ class Namespace(_Guarded):
     def volatile(self) -> Broadcast:
         """Everybody who can take it this moment."""
         return Broadcast(self, EVERYONE, volatile=True)
+
+    @property
+    def local(self) -> Broadcast:
+        """Everybody on this node."""
+        return Broadcast(self, EVERYONE, local=True)
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> CallResult:
         """Send an event to everybody and collect their acks."""
