@@ -35,6 +35,8 @@ TORNADO = {
 }
 #: The only module that knows sockjs-tornado.
 SOCKJS_TORNADO = {"polysock.sockjs_contract"}
+#: Packages that not everybody has installed, and the only module that knows each.
+OPTIONAL = {"polysock.backplane_redis": {"redis"}}
 #: What the wire languages may know beside the standard library.
 DIALECT_IMPORTS = {"ujson", *(f"polysock_transports.{name}" for name in ("dialects", "wire", "errors", "limits"))}
 #: Modules that do no I/O, however they are called.
@@ -96,7 +98,7 @@ def test_one_arrow(name: str) -> None:
 @every_module
 def test_only_known_packages_beside_the_standard_library(name: str) -> None:
     foreign = {top(module) for module in imports(name)} - set(sys.stdlib_module_names) - set(PACKAGES)
-    assert foreign <= {"tornado", "sockjs", "ujson"}
+    assert foreign <= {"tornado", "sockjs", "ujson"} | OPTIONAL.get(name, set())
 
 
 @every_module
@@ -110,7 +112,7 @@ def test_sockjs_tornado_is_known_to_one(name: str) -> None:
 
 
 def test_the_lists_above_name_modules_that_exist() -> None:
-    assert set(SOURCES) >= (TORNADO | SOCKJS_TORNADO)
+    assert set(SOURCES) >= (TORNADO | SOCKJS_TORNADO | set(OPTIONAL))
 
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if name.startswith("polysock_transports.dialects")])

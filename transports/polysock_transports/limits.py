@@ -99,6 +99,24 @@ class Limits:
     max_name_chars: int = 256
     """Longest name of a namespace or room in a URL; 400 beyond."""
 
+    # -- between nodes
+    backplane_max_message_bytes: int = 8 * 1024 * 1024
+    """Longest message on the backplane; a longer one is dropped and counted."""
+    backplane_queue_bytes: int = 16 * 1024 * 1024
+    """What may wait for one other node, or for Redis; further messages are dropped and counted."""
+    backplane_queue_messages: int = 50_000
+    """The same, counted in messages."""
+    max_backplane_nodes: int = 256
+    """Other nodes that a node of a local backplane is connected to; one more is turned away."""
+    max_backplane_channels: int = 1_000_000
+    """Channels that another node may be subscribed to; a node of a local backplane that asks for more is cut off."""
+    backplane_timeout_s: float = 5.0
+    """How long another node, or Redis, may take to answer: a greeting, a ping, what ``settled`` waits for."""
+    backplane_ping_s: float = 10.0
+    """How often Redis is asked whether it is still there."""
+    backplane_retry_s: float = 10.0
+    """Longest wait before the next try to connect; the first ones come sooner, and all are spread by chance."""
+
     # -- sizes on the wire
     response_limit_bytes: int = 128 * 1024
     """A streaming response ends after this many bytes (the prelude does not count) and the client opens a new one."""
