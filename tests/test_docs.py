@@ -20,6 +20,7 @@ import pytest
 import websocket
 
 from polysock import Limits
+from polysock.limits import ClusterLimits
 from polysock.settings import Settings, read_settings
 from polysock_transports import CloseReason, errors
 
@@ -69,7 +70,7 @@ def documented_defaults() -> dict[str, str]:
 
 
 def test_every_setting_and_limit_is_documented_with_its_default() -> None:
-    expected: dict[str, Any] = {f.name: f.default for f in (*fields(Settings), *fields(Limits))}
+    expected: dict[str, Any] = {f.name: f.default for f in (*fields(Settings), *fields(Limits), *fields(ClusterLimits))}
     documented = documented_defaults()
     assert documented.keys() == expected.keys()
     found = {name: eval(text, {"Limits": Limits}) for name, text in documented.items()}

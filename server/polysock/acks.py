@@ -24,16 +24,20 @@ class CallResult:
     """What the members of a room answered.
 
     ``answers``: id -> what it answered; ``missing``: ids that did not answer in time; ``gone``: ids that left first.
+    Of several nodes: ``unreached`` are those from which not all came in time, whoever is on them; ``truncated`` says
+    that a node had more answers than one message may hold (``max_answer_items``, ``max_answer_bytes``).
     """
 
     answers: dict[str, Any] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
+    unreached: tuple[str, ...] = ()
+    truncated: bool = False
 
     @property
     def complete(self) -> bool:
         """Whether everybody answered."""
-        return not self.missing and not self.gone
+        return not (self.missing or self.gone or self.unreached or self.truncated)
 
 
 def unwrap(args: Sequence[Any]) -> Any:

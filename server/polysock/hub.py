@@ -15,7 +15,7 @@ from polysock_transports.prepared import PreparedMessage
 
 from .packets import Packet, PacketCodec
 
-__all__ = ["EVERYONE", "Hub", "Member", "PreparedPacket", "Target"]
+__all__ = ["EVERYONE", "Hub", "Member", "Observer", "PreparedPacket", "Target", "Watcher", "check_room"]
 
 
 class Receiver(Protocol):
@@ -39,6 +39,24 @@ class Member(Protocol):
     def receiver(self) -> Receiver: ...
 
 
+class Watcher(Protocol):
+    """Is told which rooms have members at all: the cluster, which listens for those."""
+
+    def opened(self, room: str | None) -> None:
+        """The first member is about to be in *room*; None for the namespace."""
+
+    def closed(self, room: str | None) -> None:
+        """The last one has left it."""
+
+
+class Observer(Protocol):
+    """Is told who is in which room: presence."""
+
+    def joined(self, member: Member, room: str) -> None: ...
+
+    def left(self, member: Member, room: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Who shall get it: everyone, or the members of any of ``rooms`` (rooms or ids), but none of ``but``."""
@@ -48,6 +66,13 @@ class Target:
 
 
 EVERYONE = Target()
+
+
+def check_room(room: object) -> str:
+    """*room*, if it can be one's name.  Raises ValueError."""
+    if not isinstance(room, str) or not room:
+        raise ValueError(f"a room's name is a text that is not empty, not {room!r}")
+    return room
 
 
 class PreparedPacket:
@@ -76,11 +101,15 @@ class Hub:
         self._rooms_of: dict[str, dict[str, None]] = {}
         # Members that get what goes to their rooms, and not what goes to everyone.
         self._rooms_only: set[str] = set()
+        self.watcher: Watcher | None = None
+        self.observers: tuple[Observer, ...] = ()
 
     # -- the index
 
     def add(self, member: Member, *, rooms_only: bool = False) -> None:
         """Take in a member; with *rooms_only* it is no part of "everyone"."""
+        if not self._members and self.watcher is not None:
+            self.watcher.opened(None)
         self._members[member.id] = member
         self._rooms_of[member.id] = {}
         if rooms_only:
@@ -91,22 +120,40 @@ class Hub:
         for room in list(self._rooms_of.get(member_id, ())):
             self.leave(member_id, room)
         self._rooms_of.pop(member_id, None)
-        self._members.pop(member_id, None)
+        member = self._members.pop(member_id, None)
         self._rooms_only.discard(member_id)
+        if member is not None and not self._members and self.watcher is not None:
+            self.watcher.closed(None)
 
     def join(self, member_id: str, room: str) -> None:
         """Put a member into *room*; joining twice changes nothing, and one that is gone joins nothing."""
         member = self._members.get(member_id)
-        if member is not None:
-            self._rooms.setdefault(room, {})[member_id] = member
-            self._rooms_of[member_id][room] = None
+        if member is None:
+            return
+        members = self._rooms.get(room)
+        if members is None:
+            members = self._rooms[room] = {}
+            if self.watcher is not None:
+                self.watcher.opened(room)
+        elif member_id in members:
+            return
+        members[member_id] = member
+        self._rooms_of[member_id][room] = None
+        for observer in self.observers:
+            observer.joined(member, room)
 
     def leave(self, member_id: str, room: str) -> None:
         members = self._rooms.get(room)
-        if members is not None and members.pop(member_id, None) is not None:
-            del self._rooms_of[member_id][room]
-            if not members:
-                del self._rooms[room]
+        member = members.pop(member_id, None) if members is not None else None
+        if member is None:
+            return
+        del self._rooms_of[member_id][room]
+        if not members:
+            del self._rooms[room]
+            if self.watcher is not None:
+                self.watcher.closed(room)
+        for observer in self.observers:
+            observer.left(member, room)
 
     def get(self, member_id: str) -> Member | None:
         return self._members.get(member_id)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from polysock_transports import StateError
 from polysock_transports.session import Session, State
 
+from .hub import check_room
 from .packets import PacketCodec
 from .packets.plain import PLAIN_PACKETS
 
@@ -32,8 +33,7 @@ class Membership:
     def join(self, room: str) -> None:
         if self._hub is None:
             raise StateError("there are no rooms here: give the router a polysock.Server as server=")
-        if not isinstance(room, str) or not room:
-            raise ValueError(f"a room's name is a text that is not empty, not {room!r}")
+        check_room(room)
         if self.receiver.state > State.OPEN:
             return  # it is leaving; joining now would leave a ghost behind
         if self._hub.get(self.id) is None:

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from .acks import CallResult
 from .handlers import EventHandlers, Handler
-from .hub import EVERYONE, Hub
+from .hub import EVERYONE, Hub, Target
+from .packets import Event
+from .remote import (
+    Count,
+    FetchedRooms,
+    FetchedSockets,
+    NodeAnswers,
+    Reached,
+    RemoteSocket,
+    ask_servers,
+    fetch_rooms,
+    tell_servers,
+)
 from .sockets import Broadcast, Socket
 
 if TYPE_CHECKING:
@@ -26,6 +38,7 @@ class _Guarded(EventHandlers):
         self.event_middleware: list[Handler] = []
         self.authorize: Handler | None = None
         self.feed_rules: list[str | Callable[[str], bool]] = []
+        self._server_events = EventHandlers()
 
     def use(self, middleware: Handler) -> Handler:
         """Call ``middleware(socket)`` for each client that asks for the namespace; a decorator too.
@@ -42,6 +55,15 @@ class _Guarded(EventHandlers):
         """
         self.event_middleware.append(middleware)
         return middleware
+
+    def on_server(self, event: str, handler: Handler | None = None) -> Any:
+        """Call *handler* when another node says *event* with ``server_side_emit`` or ``server_side_call``; what it
+        returns is the answer.  It may be ``async def``.  Without a handler, a decorator."""
+        return self._server_events.on(event, handler)
+
+    def take_server(self, event: str) -> list[Handler]:
+        """The handlers of an event from another node; for the parts of this package."""
+        return self._server_events.take(event)
 
     def allow_feed(self, *rules: str | Callable[[str], bool]) -> None:
         """Let these rooms be read as EventSource feeds (docs/wire-plain.md): names, or functions of a name.
@@ -88,10 +110,13 @@ class Namespace(_Guarded):
         # What is registered on the pattern holds in every namespace that it made.
         return [*(self._pattern.take(event) if self._pattern is not None else ()), *super().take(event)]
 
+    def take_server(self, event: str) -> list[Handler]:
+        return [*(self._pattern.take_server(event) if self._pattern is not None else ()), *super().take_server(event)]
+
     # -- whom to send to
 
     def emit(self, event: str, *args: Any) -> int:
-        """Send an event to every client of the namespace; returns to how many."""
+        """Send an event to every client of the namespace; returns to how many on this node."""
         return Broadcast(self, EVERYONE).emit(event, *args)
 
     def send(self, data: Any) -> int:
@@ -117,16 +142,69 @@ class Namespace(_Guarded):
         """Send an event to everybody and collect their acks."""
         return await Broadcast(self, EVERYONE).call(event, *args, timeout=timeout)
 
-    def socket(self, socket_id: str) -> Socket | Broadcast:
+    def socket(self, socket_id: str) -> Socket | RemoteSocket | Broadcast:
         """The client with this id, to emit to; where there is none, something that reaches nobody."""
-        member = self.hub.get(socket_id)
+        found = self.find(socket_id)
+        if found is not None:
+            return found
+        cluster = self.server.cluster
+        node_id = cluster.other_node(socket_id) if cluster is not None else None
+        if node_id is not None:
+            return RemoteSocket(self, socket_id, node_id)
         # (A room of that name is not meant.)
-        return member if isinstance(member, Socket) else self.to(socket_id).except_(socket_id)
+        return self.to(socket_id).except_(socket_id)
+
+    def find(self, socket_id: str) -> Socket | None:
+        """The client with this id, if it is on this node."""
+        member = self.hub.get(socket_id)
+        return member if isinstance(member, Socket) else None
+
+    def choose(self, target: Target) -> Broadcast:
+        """Those that *target* means; for the parts of this package."""
+        return Broadcast(self, target)
+
+    def deliver_direct(self, member_id: str, packet: Event, *, volatile: bool) -> bool:
+        """Send *packet* to the client with this id, if it is here; for the parts of this package."""
+        found = self.find(member_id)
+        return found is not None and found.deliver(packet, volatile=volatile)
 
     def clients(self, room: str | None = None) -> list[Socket]:
-        """The Sockets of the namespace, or of one room of it."""
+        """The Sockets of the namespace, or of one room of it, on this node."""
         members = self.hub.in_room(room) if room is not None else iter(self.hub)
         return [member for member in members if isinstance(member, Socket)]
+
+    # -- the same on all nodes
+
+    async def fetch_sockets(self) -> FetchedSockets:
+        """The clients of the namespace on all nodes."""
+        return await Broadcast(self, EVERYONE).fetch_sockets()
+
+    async def count(self) -> Count:
+        """How many clients the namespace has on all nodes, without listing them."""
+        return await Broadcast(self, EVERYONE).count()
+
+    async def sockets_join(self, *rooms: str) -> Reached:
+        """Put every client of the namespace into *rooms* too, on all nodes."""
+        return await Broadcast(self, EVERYONE).sockets_join(*rooms)
+
+    async def sockets_leave(self, *rooms: str) -> Reached:
+        """Take every client of the namespace out of *rooms*, on all nodes."""
+        return await Broadcast(self, EVERYONE).sockets_leave(*rooms)
+
+    async def disconnect_sockets(self, *, close: bool = False) -> Reached:
+        """Make every client leave the namespace, on all nodes; with *close* end their connections."""
+        return await Broadcast(self, EVERYONE).disconnect_sockets(close=close)
+
+    def server_side_emit(self, event: str, *args: Any) -> bool:
+        """Have the ``on_server`` handlers of the other nodes called; False where there is no way to them.
+
+        Raises TypeError or ValueError for arguments that cannot travel.
+        """
+        return tell_servers(self, event, args)
+
+    async def server_side_call(self, event: str, *args: Any, timeout: float | None = None) -> NodeAnswers:
+        """The same, and what they answer within *timeout* seconds (``cluster_request_timeout_s`` if None)."""
+        return await ask_servers(self, event, args, timeout)
 
     @property
     def manager(self) -> Manager:
@@ -147,7 +225,7 @@ class NamespacePattern(_Guarded):
 
 
 class Manager:
-    """``io.sockets.manager``: views of all namespaces, under Socket.IO 0.9's keys.
+    """``io.sockets.manager``: views of all namespaces of this node, under Socket.IO 0.9's keys.
 
     The key of everyone in ``/`` is ``""`` and in ``/chat`` it is ``/chat``; a room is ``/room`` or ``/chat/room``.
     """
@@ -168,6 +246,10 @@ class Manager:
         """Key -> ids of the Sockets in it."""
         listed = {key: [socket.id for socket in namespace.clients(room)] for key, namespace, room in self._keys()}
         return {key: ids for key, ids in listed.items() if ids}
+
+    async def fetch_rooms(self) -> FetchedRooms:
+        """``rooms`` of all nodes together."""
+        return await fetch_rooms(self._server)
 
     @property
     def room_clients(self) -> Mapping[str, Mapping[str, bool]]:

@@ -146,7 +146,7 @@ class Peer:
             socket = self.sockets.get(packet.namespace)
             if socket is None or not socket.answered(packet):
                 # Answered twice, or after its caller gave up: no harm, and no use.
-                self.server.count("unknown_acks")
+                self.server.note("unknown_acks")
             return None
         if isinstance(packet, Event) and packet.receipt is not None and packet.namespace in self.sockets:
             self.send(Ack(packet.namespace, packet.receipt))
@@ -360,7 +360,7 @@ class Peer:
 
     def _bad(self, text: str, reason: CloseReason = PROTOCOL_VIOLATION) -> None:
         """The client broke the protocol: its connection ends, as in Socket.IO."""
-        self.server.count("bad_packets")
+        self.server.note("bad_packets")
         log.warning("closing the connection of %s: %s", self.info.ip, text)
         self.session.close(reason)
 

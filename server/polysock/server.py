@@ -14,6 +14,7 @@ import secrets
 import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import fields
 from typing import Any, Literal
 
 from polysock_transports import CloseReason, ConnectionInfo, Limits, StateError
@@ -22,16 +23,21 @@ from polysock_transports.errors import GOING_AWAY
 from polysock_transports.flashpolicy import FLASH_POLICY_PORT, FlashPolicyServer
 
 from .acks import CallResult
+from .backplane import Backplane
+from .backplane_url import connect
 from .client_files import client_routes, socketio_client_routes, with_client_script
+from .cluster import Cluster
 from .endpoint import PlainEndpoint, SocketIOEndpoint, SockJSEndpoint, origin_policy
 from .feeds import Feeds, plain_peer
 from .handlers import Handler
+from .limits import ClusterLimits
 from .namespace import Manager, Namespace, NamespacePattern
 from .packets import PacketCodec
 from .packets.legacy import SOCKETIO09
 from .packets.socketio import BINARY, TEXT_ONLY
 from .packets.socketio4 import SOCKETIO4
 from .peer import Peer
+from .remote import Count, FetchedSockets, NodeAnswers, Reached, answerers
 from .settings import LEGACY_TRANSPORT_NAMES, TRANSPORT_NAMES, SettingError, Settings, read_one, read_settings
 from .sockets import Broadcast
 
@@ -69,8 +75,12 @@ _MEANINGLESS = frozenset(
         "client store expiration", "match origin protocol",
     )
 )  # fmt: skip
+#: What the cluster can be told.
+_CLUSTER_SETTINGS = frozenset(field.name for field in fields(ClusterLimits))
 #: What ``set`` and ``get`` know beside a router's settings.
-_OPTION_NAMES = (*_OPTIONS, *sorted(_MEANINGLESS), "log level", "authorization", *_OWN_SETTINGS)
+_OPTION_NAMES = (
+    *_OPTIONS, *sorted(_MEANINGLESS), "log level", "authorization", *_OWN_SETTINGS, *sorted(_CLUSTER_SETTINGS)
+)  # fmt: skip
 #: The language of a client's session -> the packets in it.
 _CODECS: dict[str, PacketCodec] = {
     "sockjs": TEXT_ONLY,
@@ -103,8 +113,17 @@ class Server:
     ``max_dynamic_namespaces``.  Raises SettingError for an unknown one.
     """
 
-    def __init__(self, *, clock: Clock | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        backplane: Backplane | str | None = None,
+        cluster_secret: str | bytes | None = None,
+        relay: str | None = None,
+        **settings: Any,
+    ) -> None:
         self.clock: Clock = clock or LoopClock()
+        self.cluster_limits = _cluster_limits({name: settings.pop(name) for name in _CLUSTER_SETTINGS & set(settings)})
         own = {name: settings.pop(name) for name in list(settings) if name in _OWN_SETTINGS}
         values = {**_OWN_SETTINGS, **own}
         self.ack_timeout: float = _positive("ack_timeout", values["ack_timeout"])
@@ -113,7 +132,7 @@ class Server:
         self.max_pending_acks = _positive("max_pending_acks", values["max_pending_acks"])
         self.max_dynamic_namespaces = _positive("max_dynamic_namespaces", values["max_dynamic_namespaces"])
         self._user = dict(settings)
-        self._settings: Settings = read_settings(self._user, _OWN_SETTINGS)
+        self._settings: Settings = read_settings(self._user, (*_OWN_SETTINGS, *sorted(_CLUSTER_SETTINGS)))
         self._options: dict[str, Any] = {}
         self._endpoints: list[SockJSEndpoint | PlainEndpoint | SocketIOEndpoint] = []
         self._flash_policies: list[FlashPolicyServer] = []
@@ -125,6 +144,19 @@ class Server:
         self.counters: Counter[str] = Counter()
         """How often what happened: ``bad_packets``, ``unknown_acks``."""
         self.namespaces: dict[str, Namespace] = {}
+        self.cluster: Cluster | None = None
+        """This process among others; None without a backplane."""
+        self._id_tag = ""
+        if backplane is not None:
+            self.cluster = Cluster(
+                connect(backplane, limits=self.limits, clock=self.clock),
+                clock=self.clock,
+                limits=self.cluster_limits,
+                namespaces=self.namespaces,
+                run_later=self.run_later,
+            )
+            self.cluster.asking.answerers.update(answerers(self))
+            self._id_tag = self.cluster.id
         self.sockets: Namespace = self._make("/")
         """The namespace ``/``."""
         self.manager = Manager(self)
@@ -153,6 +185,8 @@ class Server:
 
     def _make(self, name: str, pattern: NamespacePattern | None = None, *, is_dynamic: bool = False) -> Namespace:
         namespace = self.namespaces[name] = Namespace(self, name, pattern, is_dynamic=is_dynamic)
+        if self.cluster is not None:
+            self.cluster.watch(namespace)
         return namespace
 
     def find_namespace(self, name: str) -> Namespace | None:
@@ -168,7 +202,7 @@ class Server:
                 return None  # nobody comes in by a rule that is broken, nor past it
             if matches:
                 if sum(namespace.is_dynamic for namespace in self.namespaces.values()) >= self.max_dynamic_namespaces:
-                    self.count("dynamic_namespaces_refused")
+                    self.note("dynamic_namespaces_refused")
                     return None
                 return self._make(name, pattern, is_dynamic=True)
         return None
@@ -198,7 +232,7 @@ class Server:
         return self.sockets.use(middleware)
 
     def emit(self, event: str, *args: Any) -> int:
-        """Send an event to everybody in ``/``; returns to how many."""
+        """Send an event to everybody in ``/``; returns to how many on this node."""
         return self.sockets.emit(event, *args)
 
     def send(self, data: Any) -> int:
@@ -218,6 +252,33 @@ class Server:
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> CallResult:
         return await self.sockets.call(event, *args, timeout=timeout)
+
+    async def fetch_sockets(self) -> FetchedSockets:
+        """The clients in ``/`` on all nodes."""
+        return await self.sockets.fetch_sockets()
+
+    async def count(self) -> Count:
+        """How many clients are in ``/`` on all nodes."""
+        return await self.sockets.count()
+
+    async def sockets_join(self, *rooms: str) -> Reached:
+        return await self.sockets.sockets_join(*rooms)
+
+    async def sockets_leave(self, *rooms: str) -> Reached:
+        return await self.sockets.sockets_leave(*rooms)
+
+    async def disconnect_sockets(self, *, close: bool = False) -> Reached:
+        return await self.sockets.disconnect_sockets(close=close)
+
+    def on_server(self, event: str, handler: Handler | None = None) -> Any:
+        """Call *handler* when another node says *event* to the servers of ``/``; see ``Namespace.on_server``."""
+        return self.sockets.on_server(event, handler)
+
+    def server_side_emit(self, event: str, *args: Any) -> bool:
+        return self.sockets.server_side_emit(event, *args)
+
+    async def server_side_call(self, event: str, *args: Any, timeout: float | None = None) -> NodeAnswers:
+        return await self.sockets.server_side_call(event, *args, timeout=timeout)
 
     # -- settings
 
@@ -264,6 +325,8 @@ class Server:
         if name in _OWN_SETTINGS:
             setattr(self, name, _positive(name, value))
             return self
+        if name in _CLUSTER_SETTINGS:
+            raise StateError(f"give {name!r} to Server(...): the cluster is made with it")
         if self._endpoints:
             raise StateError(f"set {name!r} before routes(): the endpoints are made with the settings of that moment")
         changes = _only_transports(value) if name == "transports" else {_OPTIONS.get(name, name): value}
@@ -281,6 +344,8 @@ class Server:
             return self.authorize
         if name in _OWN_SETTINGS:
             return getattr(self, name)
+        if name in _CLUSTER_SETTINGS:
+            return getattr(self.cluster_limits, name)
         if name in _MEANINGLESS or name == "log level":
             return self._options.get(name, default)
         if name == "transports":
@@ -397,14 +462,28 @@ class Server:
             for socket in namespace.clients():
                 socket.receiver.close(closing)  # whatever is mounted elsewhere, and clients in memory
 
+    # -- one of several processes
+
+    async def start(self) -> None:
+        """Join the cluster; without a backplane there is none, and nothing happens.
+
+        Raises StateError for a second start, BackplaneDown.
+        """
+        if self.cluster is not None:
+            await self.cluster.start()
+
+    async def stop(self) -> None:
+        """Leave the cluster: the other nodes are told.  Clients stay until ``close``."""
+        if self.cluster is not None:
+            await self.cluster.stop()
+
     # -- for the parts of this package
 
-    @staticmethod
-    def make_id() -> str:
-        """An id that nobody can guess."""
-        return secrets.token_urlsafe(_ID_BYTES)
+    def make_id(self) -> str:
+        """An id that nobody can guess; in a cluster this node's id stands in front."""
+        return self._id_tag + secrets.token_urlsafe(_ID_BYTES)
 
-    def count(self, what: str) -> None:
+    def note(self, what: str) -> None:
         self.counters[what] += 1
 
     def run_later(self, awaitable: Awaitable[Any], what: str) -> None:
@@ -418,6 +497,13 @@ class Server:
                 log.error("the %s handler failed", what, exc_info=finished.exception())
 
         task.add_done_callback(done)
+
+
+def _cluster_limits(given: dict[str, Any]) -> ClusterLimits:
+    try:
+        return ClusterLimits(**given)
+    except ValueError as error:
+        raise SettingError(str(error)) from error
 
 
 def _positive(name: str, value: Any) -> Any:

@@ -15,8 +15,9 @@ from polysock_transports import CloseReason, Refused, SessionClosed
 
 from .acks import AckTimeout, CallResult, PendingAcks
 from .handlers import EventHandlers, Handler, settle
-from .hub import Target
-from .packets import RESERVED_EVENTS, Ack, Event, PacketCodec
+from .hub import Target, check_room
+from .packets import Ack, Event, PacketCodec, check_event
+from .remote import LEFT_NAMESPACE, Everywhere, merge_call, prepare_call
 
 if TYPE_CHECKING:
     from polysock_transports.session import Session
@@ -29,19 +30,8 @@ __all__ = ["Broadcast", "Socket"]
 
 log = logging.getLogger("polysock")
 
-_GONE = CloseReason(1000, "The client has left this namespace", may_return=False)
 
-
-def check_event(event: object) -> str:
-    """*event*, if a server may emit it.  Raises TypeError or ValueError."""
-    if not isinstance(event, str):
-        raise TypeError(f"an event's name is a str, not {type(event).__name__}")
-    if event in RESERVED_EVENTS:
-        raise ValueError(f"{event!r} is a reserved event name")
-    return event
-
-
-class Broadcast:
+class Broadcast(Everywhere):
     """Some members of a namespace, chosen step by step: ``io.to("a").to("b").except_("c").emit(...)``.
 
     Each step returns a new one; none of them is changed.
@@ -72,42 +62,67 @@ class Broadcast:
         return Broadcast(self._namespace, self._target, volatile=True)
 
     def emit(self, event: str, *args: Any) -> int:
-        """Send an event; returns to how many.  The arguments are encoded before this returns.
+        """Send an event; returns to how many on this node.  The arguments are encoded before this returns.
 
         Raises TypeError or ValueError for arguments that cannot travel, and nobody gets anything then.
         """
-        packet = Event(self._namespace.name, check_event(event), args)
-        return self._namespace.hub.deliver(self._target, packet, volatile=self._volatile)
+        namespace = self._namespace
+        packet = Event(namespace.name, check_event(event), args)
+        cluster = namespace.server.cluster
+        if cluster is not None:
+            return cluster.emit(namespace, packet, self._target, volatile=self._volatile)
+        return namespace.hub.deliver(self._target, packet, volatile=self._volatile)
 
     def send(self, data: Any) -> int:
         """The event ``message``."""
         return self.emit("message", data)
 
     def clients(self) -> list[Socket]:
-        """The Sockets meant."""
+        """The Sockets meant, of this node."""
         return [member for member in self._namespace.hub.members(self._target) if isinstance(member, Socket)]
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> CallResult:
         """Send an event and collect everybody's ack, for *timeout* seconds (the server's ``ack_timeout`` if None).
 
-        Never raises for a client that stays silent or leaves: the result tells them apart.  Raises TypeError or
-        ValueError for arguments that cannot travel, and nobody gets anything then.
+        Never raises for a client that stays silent or leaves, or a node that does not answer: the result tells them
+        apart.  Raises TypeError or ValueError for arguments that cannot travel, and nobody gets anything then.
         """
-        limit = self._namespace.server.ack_timeout if timeout is None else timeout
+        namespace = self._namespace
+        limit = namespace.server.ack_timeout if timeout is None else timeout
+        request = prepare_call(namespace, self._target, check_event(event), args, limit)
+        if request is None:
+            return await self.call_here(self.clients(), event, args, limit)
+        try:
+            result = await self.call_here(self.clients(), event, args, limit, before_waiting=request.send)
+            return merge_call(result, await request.replies())
+        finally:
+            request.drop()
+
+    async def call_here(
+        self,
+        clients: Sequence[Socket],
+        event: str,
+        args: Sequence[Any],
+        limit_s: float,
+        before_waiting: Callable[[], object] | None = None,
+    ) -> CallResult:
+        """The part of this node, for *clients*; for the parts of this package."""
         loop = asyncio.get_running_loop()
         waiting: dict[str, asyncio.Future[Any]] = {}
         answers: dict[str, Any] = {}
         missing: list[str] = []
         gone: list[str] = []
         try:
-            for client in self.clients():
+            for client in clients:
                 if client.is_leaving:
                     gone.append(client.id)
                     continue
                 waiting[client.id] = loop.create_future()
                 client._emit(event, args, waiting[client.id])
+            if before_waiting is not None:
+                before_waiting()
             if waiting:
-                await asyncio.wait(waiting.values(), timeout=limit)
+                await asyncio.wait(waiting.values(), timeout=limit_s)
             for client_id, future in waiting.items():
                 error = future.exception() if future.done() else AckTimeout()
                 if error is None:
@@ -172,6 +187,10 @@ class Socket(EventHandlers):
                 self._acks.drop(number)
             raise
 
+    def deliver(self, packet: Event, *, volatile: bool) -> bool:
+        """Send a ready *packet* to this client; for the parts of this package."""
+        return self.connected and self._peer.send(packet, volatile=volatile)
+
     def send(self, data: Any) -> bool:
         """The event ``message``."""
         return self._emit("message", (data,))
@@ -183,7 +202,7 @@ class Socket(EventHandlers):
         client leaves first.
         """
         if self.is_leaving:
-            raise SessionClosed(self.close_reason or self.receiver.reason or _GONE)
+            raise SessionClosed(self.close_reason or self.receiver.reason or LEFT_NAMESPACE)
         check_event(event)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         number = self._acks.expect(future)
@@ -201,7 +220,7 @@ class Socket(EventHandlers):
     async def drain(self) -> None:
         """Wait until this client has caught up.  Raises SessionClosed where it has left or leaves."""
         if not self.connected:
-            raise SessionClosed(self.close_reason or _GONE)
+            raise SessionClosed(self.close_reason or LEFT_NAMESPACE)
         await self._peer.session.drain()
 
     @property
@@ -225,7 +244,7 @@ class Socket(EventHandlers):
     def join(self, *rooms: str) -> None:
         """Be in *rooms* too."""
         for room in rooms:
-            self.namespace.hub.join(self.id, _check_room(room))
+            self.namespace.hub.join(self.id, check_room(room))
 
     def leave(self, *rooms: str) -> None:
         for room in rooms:
@@ -403,9 +422,3 @@ class _Volatile:
 
     def send(self, data: Any) -> bool:
         return self._socket._emit("message", (data,), volatile=True)
-
-
-def _check_room(room: object) -> str:
-    if not isinstance(room, str) or not room:
-        raise ValueError(f"a room's name is a text that is not empty, not {room!r}")
-    return room

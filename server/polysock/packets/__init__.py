@@ -22,6 +22,7 @@ __all__ = [
     "PacketCodec",
     "PacketReader",
     "Rules",
+    "check_event",
     "dumps",
     "loads",
 ]
@@ -30,6 +31,15 @@ __all__ = [
 RESERVED_EVENTS = frozenset(
     ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
 )
+
+
+def check_event(event: object) -> str:
+    """*event*, if a server may emit it.  Raises TypeError or ValueError."""
+    if not isinstance(event, str):
+        raise TypeError(f"an event's name is a str, not {type(event).__name__}")
+    if event in RESERVED_EVENTS:
+        raise ValueError(f"{event!r} is a reserved event name")
+    return event
 
 
 @dataclass(frozen=True, slots=True)
