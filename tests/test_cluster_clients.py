@@ -70,7 +70,7 @@ def folder() -> Iterator[Path]:
 def mesh(folder: Path) -> Iterator[Cluster]:
     """Three nodes of one host, joined without a broker."""
     settings = {
-        "backplane": f"unix:{folder}/mesh",
+        "backplane": f"unix://{folder}/mesh",
         "client_files": {kind: str(need_npm(f"socket.io-client-{kind}").parent) for kind in ("0.9", "1", "2", "3")},
     }
     with running_cluster(folder, [(None, settings)] * len(NODES), addresses=len(FRAMES) + 1) as cluster:

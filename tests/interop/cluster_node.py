@@ -3,12 +3,12 @@
 Beside the routes of a Server it serves a SockJS echo at ``/echo``, a second SockJS mount at ``/sockjs`` whose
 iframe page is sockjs-client's, the page ``/cluster.html``, and what a test asks this one node at ``/lab/...``:
 
-    facts                        {name, pid, counters}: what happened here so far
+    facts                        {name, counters}, and of a cluster {backplane: counters, is_up, nodes}
     tell?room=&event=&count=     emits event [name, 0], [name, 1] ... to the room in / in one go; {"here": reached}
     talk?room=&every_ms=         goes on emitting "news" [name, n] to the room until it is asked to
     hush                         stop that; {"told": how many}
     settle                       waits until all rooms of this node are known to the others
-    members?room=                the ids of the clients in the room, of all nodes
+    members?room=                {members: ids of the clients in the room, of all nodes; unreached: nodes}
 
 Clients also have the event ``where``: the name of the node that holds their session.  It prints one JSON line when it
 listens: {"url": where clients reach it, "lab": where the test does}.
@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import signal
 import socket
 from pathlib import Path
@@ -81,11 +80,21 @@ class LabHandler(RequestHandler):
         self.write(await answer())
 
     async def answer_facts(self) -> dict[str, Any]:
-        return {"name": self.name, "pid": os.getpid(), "counters": dict(self.io.counters)}
+        cluster = self.io.cluster
+        if cluster is None:
+            return {"name": self.name, "counters": dict(self.io.counters)}
+        counters = self.io.counters + cluster.counters
+        return {
+            "name": self.name,
+            "counters": dict(counters),
+            "backplane": dict(cluster.backplane.counters),
+            "is_up": cluster.is_up,
+            "nodes": len(cluster.nodes),
+        }
 
     async def answer_settle(self) -> dict[str, Any]:
-        if getattr(self.io, "backplane", None) is not None:
-            await self.io.backplane.settled()
+        if self.io.cluster is not None:
+            await self.io.cluster.settled()
         return {}
 
     async def answer_tell(self) -> dict[str, Any]:
@@ -103,8 +112,8 @@ class LabHandler(RequestHandler):
         return {"told": self.talk.stop()}
 
     async def answer_members(self) -> dict[str, Any]:
-        room = self.get_query_argument("room", strip=False)
-        return {"members": sorted(one.id for one in self.io.sockets.clients(room))}
+        found = await self.io.to(self.get_query_argument("room", strip=False)).fetch_sockets()
+        return {"members": sorted(one.id for one in found), "unreached": len(found.unreached)}
 
 
 class IframePage(RequestHandler):
@@ -154,18 +163,15 @@ async def main() -> None:
         extra = inherited(options.lab_socket)
         server.add_sockets([extra])
         lab = "http://{}:{}".format(*extra.getsockname())
-    is_joined = "backplane" in options.settings
-    if is_joined:
-        await io.start(application)
+    await io.start()
     print(json.dumps({"url": url, "lab": lab}), flush=True)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
     server.stop()
-    if is_joined:
-        await io.stop()
     io.close()
+    await io.stop()
     echo.close()
     await server.close_all_connections()
 

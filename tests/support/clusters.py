@@ -95,7 +95,7 @@ def running_cluster(
             stack.callback(program.stop)
             cluster.members.append(Member(name, program))
         for member in cluster.members:
-            said = json.loads(member.program.first_line())
+            said = json.loads(member.program.next_line())
             member.address, member.lab = said["url"].removeprefix("http://"), said["lab"]
         before = nginx(
             [member.address for member in cluster.members],

@@ -10,7 +10,6 @@ import select
 import signal
 import socket
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from support.needs import lacking, need_program
 
-__all__ = ["Host", "Program", "ProgramFailed", "free_port", "joined_hosts"]
+__all__ = ["Host", "Program", "ProgramFailed", "joined_hosts"]
 
 START_S = 20.0
 STOP_S = 10.0
@@ -64,6 +63,7 @@ class Program:
                 [*where, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
+                bufsize=0,  # else ``select`` would not see the lines that were read ahead
                 stderr=errors,
                 pass_fds=[one.fileno() for one in sockets],
                 env={**os.environ, **(environment or {})},
@@ -73,13 +73,18 @@ class Program:
     def pid(self) -> int:
         return self._process.pid
 
-    def first_line(self) -> str:
-        """What it says first on its standard output, without the line's end.  Raises ProgramFailed."""
+    def next_line(self) -> str:
+        """The next line of its standard output.  Raises ProgramFailed."""
         output = self._process.stdout
         assert output is not None
         if select.select([output], [], [], START_S)[0] and (line := output.readline()):
             return line.decode().rstrip("\n")
         raise ProgramFailed(f"{self._process.args!r} said nothing ({self._process.poll()}):\n{self.written()}")
+
+    def wait_for(self, text: str) -> None:
+        """Read its standard output until a line holds *text*.  Raises ProgramFailed."""
+        while text not in self.next_line():
+            pass
 
     def written(self) -> str:
         """What is in its log."""
@@ -157,24 +162,3 @@ def joined_hosts() -> Iterator[tuple[Host, Host]]:
     finally:
         for namespace in made:
             _ip("netns", "delete", namespace)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now; for programs that take neither a socket nor port 0."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def accepting(host: str, port: int, program: Program) -> None:
-    """Wait until *program* accepts connections there.  Raises ProgramFailed."""
-    end = time.monotonic() + START_S
-    while True:
-        program.check()
-        try:
-            socket.create_connection((host, port), START_S).close()
-        except OSError:
-            if time.monotonic() > end:
-                raise ProgramFailed(f"nobody listens on {host}:{port}:\n{program.written()}") from None
-        else:
-            return
