@@ -31,6 +31,7 @@ TORNADO = {
     "polysock_transports.gateway",
     "polysock_transports.httplane",
     "polysock_transports.pipes",
+    "polysock_transports.relayport",  # the listening side
     "polysock_transports.takeover",  # all that leans on Tornado's insides
 }
 #: The only module that knows sockjs-tornado.
@@ -41,7 +42,7 @@ OPTIONAL = {"polysock.backplane_redis": {"redis"}}
 DIALECT_IMPORTS = {"ujson", *(f"polysock_transports.{name}" for name in ("dialects", "wire", "errors", "limits"))}
 #: Modules that do no I/O, however they are called.
 PURE = ("dialects", "wire", "errors", "limits", "origins", "addresses", "http1", "javascript", "rfc6455", "hixie76")
-PURE += ("prepared",)
+PURE += ("prepared", "placement", "relaywire")
 #: The same in the upper package.
 PURE_ABOVE = {"polysock.channels", "polysock.envelope", "polysock.limits"}
 IO_MODULES = {"asyncio", "socket", "ssl", "select", "selectors", "http.server", "urllib.request", "subprocess"}

@@ -156,7 +156,7 @@ async def test_a_process_that_slept_kills_nobody() -> None:
     assert len(cluster_of(first).nodes) == 1
     clock.advance(5)
     assert len(cluster_of(first).nodes) == 1
-    clock.advance(5)
+    clock.advance(6)
     assert not cluster_of(first).nodes
     await first.stop()
     await second.stop()

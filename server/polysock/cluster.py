@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import socket
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from itertools import count
 from typing import Any, Protocol
 
@@ -46,8 +48,24 @@ log = logging.getLogger("polysock")
 _TOPIC = "topic"
 #: Messages remembered that travel on two channels, so that none is delivered twice.
 _MAX_SEEN = 1_000
+#: What every node takes for the name of a machine.
+_MAX_MACHINE_CHARS = 255
 #: Longest that a node that starts waits for the others to say hello.
 _MAX_GREETING_S = 1.0
+
+
+def _machine() -> str:
+    """Names what sees the same files: a path that one node announces is of use to those with the same name."""
+    parts = [socket.gethostname()]
+    for path, read in (("/proc/sys/kernel/random/boot_id", _first_line), ("/proc/self/ns/mnt", os.readlink)):
+        with suppress(OSError):  # not Linux
+            parts.append(read(path))
+    return " ".join(parts)[-_MAX_MACHINE_CHARS:]
+
+
+def _first_line(path: str) -> str:
+    with open(path, encoding="ascii", errors="replace") as file:
+        return file.readline().strip()
 
 
 class _Namespace(Protocol):
@@ -130,23 +148,24 @@ class Cluster(EventHandlers):
 
     # -- coming and going
 
-    async def start(self, *, unix: str = "", tcp: str = "") -> None:
+    async def start(self, listen: Callable[[Node], Awaitable[Node]] | None = None) -> None:
         """Join: listen, say hello, and wait a moment for the others' answers.
 
-        *unix*, *tcp*: where this node takes relayed requests.  Raises StateError for a second start, BackplaneDown.
+        *listen* is given this node, and returns it with where it takes relayed requests.  Raises StateError for a
+        second start, and BackplaneDown; after that it may be tried again.
         """
         if self._was_started:
             raise StateError("a Server joins its cluster once: make a new one")
         self._was_started = True
         try:
-            await self._join(unix, tcp)
+            await self._join(listen)
         except BaseException:
             await self.stop()
-            self._was_started = False  # it may be tried again
+            self._was_started = False
             raise
 
-    async def _join(self, unix: str, tcp: str) -> None:
-        self.node = Node(self.id, int(time.time() * 1000), socket.gethostname(), unix, tcp)
+    async def _join(self, listen: Callable[[Node], Awaitable[Node]] | None) -> None:
+        self.node = Node(self.id, int(time.time() * 1000), _machine())
         self.backplane.on_change = self._changed
         self.backplane.on_node_lost = self._lost
         await self.backplane.start(self.id, self._receive)
@@ -157,6 +176,8 @@ class Cluster(EventHandlers):
             self.backplane.subscribe(topic)
         for namespace in self._namespaces.values():
             self.watch(namespace)
+        if listen is not None:
+            self.node = await listen(self.node)
         await self.backplane.settled()
         others = await self.backplane.deliver(ALL_NODES, self._hello())
         self._roster.start()

@@ -49,6 +49,10 @@ class ConnectionRouter:
         self._gateway = self._endpoint.gateways[0]
         self.stats = Stats(self._gateway)
 
+    @property
+    def gateways(self) -> tuple[Gateway, ...]:
+        return self._endpoint.gateways
+
     def _listener(self, info: Any, session_id: str) -> ConnectionSession:
         return ConnectionSession(self, info, session_id)
 

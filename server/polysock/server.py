@@ -37,7 +37,9 @@ from .packets.legacy import SOCKETIO09
 from .packets.socketio import BINARY, TEXT_ONLY
 from .packets.socketio4 import SOCKETIO4
 from .peer import Peer
+from .relaying import Relaying, read_address, read_secret
 from .remote import Count, FetchedSockets, NodeAnswers, Reached, answerers
+from .router import ConnectionRouter
 from .settings import LEGACY_TRANSPORT_NAMES, TRANSPORT_NAMES, SettingError, Settings, read_one, read_settings
 from .sockets import Broadcast
 
@@ -77,6 +79,8 @@ _MEANINGLESS = frozenset(
 )  # fmt: skip
 #: What the cluster can be told.
 _CLUSTER_SETTINGS = frozenset(field.name for field in fields(ClusterLimits))
+#: Arguments of a Server beside its settings.
+_ARGUMENTS = ("backplane", "cluster_secret", "relay")
 #: What ``set`` and ``get`` know beside a router's settings.
 _OPTION_NAMES = (
     *_OPTIONS, *sorted(_MEANINGLESS), "log level", "authorization", *_OWN_SETTINGS, *sorted(_CLUSTER_SETTINGS)
@@ -132,7 +136,7 @@ class Server:
         self.max_pending_acks = _positive("max_pending_acks", values["max_pending_acks"])
         self.max_dynamic_namespaces = _positive("max_dynamic_namespaces", values["max_dynamic_namespaces"])
         self._user = dict(settings)
-        self._settings: Settings = read_settings(self._user, (*_OWN_SETTINGS, *sorted(_CLUSTER_SETTINGS)))
+        self._settings: Settings = read_settings(self._user, (*_OWN_SETTINGS, *sorted(_CLUSTER_SETTINGS), *_ARGUMENTS))
         self._options: dict[str, Any] = {}
         self._endpoints: list[SockJSEndpoint | PlainEndpoint | SocketIOEndpoint] = []
         self._flash_policies: list[FlashPolicyServer] = []
@@ -147,6 +151,10 @@ class Server:
         self.cluster: Cluster | None = None
         """This process among others; None without a backplane."""
         self._id_tag = ""
+        self._relaying: Relaying | None = None
+        secret, address = read_secret(cluster_secret), read_address(relay)
+        if address is not None and (backplane is None or not secret):
+            raise SettingError("relay= needs backplane=, and a cluster_secret= that all nodes know and nobody else")
         if backplane is not None:
             self.cluster = Cluster(
                 connect(backplane, limits=self.limits, clock=self.clock),
@@ -157,6 +165,9 @@ class Server:
             )
             self.cluster.asking.answerers.update(answerers(self))
             self._id_tag = self.cluster.id
+            self._relaying = Relaying(
+                self.cluster, secret=secret, address=address, limits=self.limits, clock=self.clock
+            )
         self.sockets: Namespace = self._make("/")
         """The namespace ``/``."""
         self.manager = Manager(self)
@@ -387,13 +398,13 @@ class Server:
     def route(self, prefix: str) -> list[Any]:
         """URL specs for one more SockJS mount of this Server, with the browser client's files under it."""
         endpoint = SockJSEndpoint(prefix, with_client_script(self._settings), self._peer, self.clock)
-        self._endpoints.append(endpoint)
+        self._mount(endpoint)
         return client_routes(prefix) + endpoint.urls
 
     def route_plain(self, prefix: str) -> list[Any]:
         """URL specs for one more mount for plain clients (docs/wire-plain.md)."""
         endpoint = PlainEndpoint(prefix, self._settings, self._plain_peer, self.clock)
-        self._endpoints.append(endpoint)
+        self._mount(endpoint)
         return endpoint.urls
 
     def route_socketio(self, prefix: str) -> list[Any]:
@@ -402,8 +413,14 @@ class Server:
         With the setting ``client_files`` their browser files are served under it.
         """
         endpoint = SocketIOEndpoint(prefix, self._settings, self._peer, self.clock)
-        self._endpoints.append(endpoint)
+        self._mount(endpoint)
         return socketio_client_routes(endpoint.prefix, self._settings.client_files) + endpoint.urls
+
+    def _mount(self, endpoint: SockJSEndpoint | PlainEndpoint | SocketIOEndpoint) -> None:
+        self._endpoints.append(endpoint)
+        if self._relaying is not None:
+            for gateway in endpoint.gateways:
+                self._relaying.attach(gateway)
 
     async def serve_flash_policy(
         self,
@@ -464,18 +481,43 @@ class Server:
 
     # -- one of several processes
 
-    async def start(self) -> None:
+    async def start(self, application: Any = None) -> None:
         """Join the cluster; without a backplane there is none, and nothing happens.
 
-        Raises StateError for a second start, BackplaneDown.
+        *application* is what this process's HTTP server serves: requests for sessions of other nodes are passed on to
+        them, and theirs taken, on a Unix socket and where the setting ``relay`` says.  Without it a load balancer must
+        send each client to one node.  Start before you listen.
+
+        Raises StateError for a second start, BackplaneDown, and OSError where the relay cannot listen; after an error
+        it may be tried again.
         """
-        if self.cluster is not None:
-            await self.cluster.start()
+        if self.cluster is None or self._relaying is None:
+            return
+        self._relaying.prepare(application)
+        try:
+            await self.cluster.start(self._relaying.listen)
+        except StateError:
+            raise  # it runs already
+        except BaseException:
+            await self._relaying.stop()
+            raise
 
     async def stop(self) -> None:
-        """Leave the cluster: the other nodes are told.  Clients stay until ``close``."""
-        if self.cluster is not None:
+        """Leave the cluster: the other nodes are told first.  Clients stay until ``close``."""
+        if self.cluster is not None and self._relaying is not None:
             await self.cluster.stop()
+            await self._relaying.stop()
+
+    def share(self, router: ConnectionRouter) -> None:
+        """Let requests for *router*'s sessions be answered by any node too; it is mounted in the same application.
+
+        Every node must mount the same.  Raises TypeError for what is no SockJSRouter or EngineIORouter.
+        """
+        if not isinstance(router, ConnectionRouter):
+            raise TypeError(f"share takes a SockJSRouter or an EngineIORouter, not {type(router).__name__}")
+        if self._relaying is not None:
+            for gateway in router.gateways:
+                self._relaying.attach(gateway)
 
     # -- for the parts of this package
 

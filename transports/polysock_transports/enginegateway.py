@@ -6,7 +6,6 @@ Origin rule, body limits, CORS and caching headers are the gateway's; this adds 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -42,6 +41,7 @@ _BINARY = "application/octet-stream"
 class EngineHandler(GatewayHandler):
     """One request of an Engine.IO client."""
 
+    ids_are_ours = True
     _posting: EngineSession | None = None  # the session whose one POST this is
 
     # -- one POST at a time
@@ -161,7 +161,7 @@ class EngineHandler(GatewayHandler):
 
     def _receive(self, route: Route) -> Awaitable[None] | None:
         if not route.session_id:
-            fresh = replace(route, session_id=secrets.token_urlsafe(_ID_BYTES))
+            fresh = replace(route, session_id=self._new_id(_ID_BYTES))
             if self.gateway.base_handler is not None:
                 return self._handshake_asking(fresh)
             return self._handshake(fresh)
@@ -252,7 +252,7 @@ class EngineHandler(GatewayHandler):
                 form = route.options["dialect"] if self._draft is not None else None
                 self._switch(partial(session.offer, form=form))
             return None
-        session = self._admit(replace(route, session_id=secrets.token_urlsafe(_ID_BYTES)))
+        session = self._admit(replace(route, session_id=self._new_id(_ID_BYTES)))
         if session is None:
             return None
         if session.opening is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from .clock import Clock, LoopClock
 from .dialects import Dialect
 from .dialects.plain import PLAIN, PLAIN_TEXT
 from .errors import (
+    INTERRUPTED,
     REFUSED,
     WRONG_ADDRESS,
     CloseReason,
@@ -41,15 +43,21 @@ from .origins import OriginPolicy
 from .pages import NEVER_CACHE, Answer, cache_forever
 from .permessage_deflate import DeflateOptions, negotiate
 from .pipes import ClosingExchange, Exchange, Headers, IOStreamPipe, KeepAliveExchange, Pipe
+from .relaywire import RELAY_HEADER, Passed, read_passed
 from .rfc6455 import HYBI_VERSIONS, VERSION, check_handshake, handshake_response, offered_subprotocols
 from .session import Listener, Session, State
 from .socketpipe import SocketPipe
 from .store import SessionStore
-from .takeover import can_take_over, find_server, take_over
+from .takeover import RelayedContext, can_take_over, find_server, take_over
 from .transport import HttpTransport, Transport
 from .websocket import RawWebSocket, WebSocket
 from .wire import ConnectionInfo, Refusal, Request, Route
 from .xhr import XhrPolling, XhrStreaming
+
+if TYPE_CHECKING:
+    from .placement import Node
+    from .relay import Relay
+    from .relayed import Passing
 
 __all__ = ["Gateway", "GatewayHandler", "SessionListener", "TornadoRequest"]
 
@@ -59,6 +67,8 @@ _HTTP_TRANSPORTS: dict[str, type[HttpTransport]] = {
     transport.name: transport for transport in (XhrPolling, XhrStreaming, EventSource, HtmlFile, JsonpPolling)
 }
 _WEBSOCKETS: dict[str, type[WebSocket]] = {"websocket": WebSocket, "rawwebsocket": RawWebSocket}
+# Those of other dialects among them.
+_SOCKETS = frozenset((*_WEBSOCKETS, "flashsocket"))
 _HIXIE: dict[str, type[HixieWebSocket]] = {"websocket": HixieWebSocket, "rawwebsocket": RawHixieWebSocket}
 # What scripts of another origin read; script elements and frames need no CORS.
 _CORS_ROUTES = frozenset(("xhr", "xhr_streaming", "xhr_send", "eventsource", "info", "poll", "emit", "leave", "events"))
@@ -116,6 +126,8 @@ class Gateway:
     base_handler: type[RequestHandler] | None = None
     handler: type[GatewayHandler] | None = None
     """A request handler of this endpoint's own, in place of ``GatewayHandler``."""
+    relay: Relay | None = field(init=False, default=None)
+    """Passes on what belongs to other nodes; None where this is the only one."""
     store: SessionStore = field(init=False)
     lane: HttpLane = field(init=False)
     _lane_handler: type | None = field(init=False, default=None)
@@ -185,12 +197,22 @@ class GatewayHandler:
     """
 
     gateway: Gateway
+    #: Whether sessions have ids of ours, which name the node that made them, and not of their clients.
+    ids_are_ours = False
+    passing: Passing | None = None
+    """Where this is to become another node's WebSocket: who waits for that node."""
     _gone = False  # the connection has closed
     _is_complete = False  # the body has come, and nobody reads from the connection
+    _kept: Exchange | None = None  # an answer that was not begun
+    _is_question = False  # of another node, on its own behalf
 
     if TYPE_CHECKING:  # the host's
         request: Any
         application: Application
+
+        @property
+        def is_relayed(self) -> bool:
+            """Whether another node has passed this on."""
 
         def detach(self) -> IOStream:
             """The connection, whose next bytes are not HTTP any more."""
@@ -334,13 +356,19 @@ class GatewayHandler:
             self._answer(status, (*headers, *self._cors()), body)
         elif route.kind == "preflight":
             self._preflight(route)
-        elif route.kind == "send":
-            return self._send(route)
-        elif route.transport in _WEBSOCKETS:
-            return self._open_websocket(route)
+        elif self.gateway.relay is not None and route.session_id and route.transport not in _SOCKETS:
+            return self.gateway.relay.serve(self, route)
         else:
-            return self._receive(route)
+            return self.serve_here(route)
         return None
+
+    def serve_here(self, route: Route) -> Awaitable[None] | None:
+        """Answer a request that no other node is to answer."""
+        if route.kind == "send":
+            return self._send(route)
+        if route.transport in _WEBSOCKETS:
+            return self._open_websocket(route)
+        return self._receive(route)
 
     get = head = post = put = patch = delete = options = _serve
 
@@ -349,13 +377,84 @@ class GatewayHandler:
         path = self.request.path[found.end() if found else 0 :]
         return self._find_route(Request(self.request.method or "", path, self.request.query))
 
+    # -- several nodes
+
+    @property
+    def passed(self) -> Passed | None:
+        """What another node says of this request, which has passed it on; None where it comes from its client."""
+        return read_passed(self.request.headers.get(RELAY_HEADER, "")) if self.is_relayed else None
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self._body)
+
+    @property
+    def client_address(self) -> str:
+        return self._address()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has left."""
+        return self._gone
+
+    def relay_failed(self, route: Route) -> Awaitable[None] | None:
+        """Answer a request which another node was to answer and has not: the client is to open a new session."""
+        if self.ids_are_ours or route.kind == "send":
+            return self.serve_here(route)  # where nobody knows the session
+        transport = self._open_transport(route)
+        if transport is not None:
+            frame = self.gateway.dialect.goodbye(INTERRUPTED)
+            assert frame is not None
+            transport.write((frame,))
+            transport.finish(INTERRUPTED)
+        return None
+
+    def answer_node(self, status: int, body: bytes = b"") -> None:
+        """Answer what another node has asked on its own behalf."""
+        self._is_question = True
+        self._answer(status, (NEVER_CACHE,), body)
+
+    def open_answer(self) -> Exchange:
+        """The answer, to be made by another node."""
+        return self._open_exchange()
+
+    def keep_answer(self, exchange: Exchange) -> None:
+        """Nothing was written to *exchange*: it is for whatever else the answer will be."""
+        self._kept = exchange
+
+    def refuse(self, refusal: Refusal) -> None:
+        self._refuse(refusal)
+
+    def begin_tunnel(self, answer: bytes) -> Pipe:
+        """Leave HTTP with *answer*, the 101 of another node."""
+        pipe = self._leave_http(answer, fast=self._draft is None)
+        if isinstance(pipe, IOStreamPipe) and self._draft is not None:
+            pipe.watch(self.gateway.limits.heartbeat_delay_s, self.gateway.limits.heartbeat_timeout_s)
+        return pipe
+
+    async def _tunnel(self, route: Route, node: Node) -> None:
+        relay = self.gateway.relay
+        assert relay is not None
+        if not await relay.tunnel(self, route, node):
+            answering = self._websocket(route)  # where nobody knows the session
+            if answering is not None:
+                await answering
+
+    def _new_id(self, random_bytes: int) -> str:
+        """The id of a new session, which nobody can guess."""
+        relay = self.gateway.relay
+        return secrets.token_urlsafe(random_bytes) if relay is None else relay.placement.new_id()
+
     # -- answers
 
     def _open_exchange(self) -> Exchange:
-        self._exchange = exchange = self._make_exchange()
+        kept, self._kept = self._kept, None
+        self._exchange = exchange = self._make_exchange() if kept is None else kept
         return exchange
 
     def _done(self, status: int) -> None:
+        if self._is_question:
+            return  # no client has asked that
         try:
             self._log_access(status or 499)
         except Exception:
@@ -369,6 +468,8 @@ class GatewayHandler:
         self._gone = True
         if self._exchange is not None:
             self._exchange.lost()
+        elif self.passing is not None:
+            self.passing.exchange_lost()
 
     def _answer(self, status: int, headers: Headers, body: bytes = b"") -> None:
         if self.request.method == "HEAD":
@@ -416,6 +517,8 @@ class GatewayHandler:
     # -- sessions
 
     def _address(self) -> str:
+        if self.is_relayed:
+            return str(self.request.remote_ip)  # as the node has judged that the client has reached
         return self.gateway.proxies.client_address(self.request.remote_ip or "", self.request.headers)
 
     def _info(self, route: Route) -> ConnectionInfo:
@@ -489,13 +592,8 @@ class GatewayHandler:
         except Refused as error:
             self._refused(error)
             return
-        options = {**route.options, "callback": self._query("c") or self._query("callback")}
-        headers = (gateway.date_header(), *self._session_headers())
-        exchange = self._open_exchange()
-        try:
-            transport = _HTTP_TRANSPORTS[route.transport](exchange, headers, options, gateway.limits)
-        except ProtocolError as error:
-            exchange.respond(error.status, (*headers, _TEXT, _NOSNIFF), str(error).encode())
+        transport = self._open_transport(route)
+        if transport is None:
             return
         if not fresh and gateway.verify_address and session.address != self._address():
             session.turn_away(transport, WRONG_ADDRESS)
@@ -506,6 +604,18 @@ class GatewayHandler:
             except Refused as error:
                 session.refuse(CloseReason(REFUSED.code, error.text, may_return=False))
         session.attach(transport)
+
+    def _open_transport(self, route: Route) -> HttpTransport | None:
+        """The transport that a client of SockJS asks for, or None after it was told what is wrong with that."""
+        gateway = self.gateway
+        options = {**route.options, "callback": self._query("c") or self._query("callback")}
+        headers = (gateway.date_header(), *self._session_headers())
+        exchange = self._open_exchange()
+        try:
+            return _HTTP_TRANSPORTS[route.transport](exchange, headers, options, gateway.limits)
+        except ProtocolError as error:
+            exchange.respond(error.status, (*headers, _TEXT, _NOSNIFF), str(error).encode())
+            return None
 
     def _query(self, name: str) -> str | None:
         values = self.request.query_arguments.get(name)
@@ -564,6 +674,10 @@ class GatewayHandler:
         if refusal is not None:
             self._refuse(refusal)
             return None
+        relay = self.gateway.relay
+        node = relay.socket_node(self, route.session_id) if relay is not None else None
+        if node is not None:
+            return self._tunnel(route, node)
         if self.gateway.base_handler is not None:
             return self._websocket_asking(route)
         return self._websocket(route)
@@ -638,16 +752,7 @@ class GatewayHandler:
             answer = handshake_response(
                 headers["Sec-WebSocket-Key"], subprotocol, agreed[0] if agreed else None, (gateway.date_header(),)
             )
-        stream = self.detach()
-        pipe: Pipe | None = None
-        if draft is None and agreed is None:
-            pipe = gateway.take_over(stream)
-        if pipe is None:
-            pipe = IOStreamPipe(
-                stream, read_chunk_bytes=limits.read_chunk_bytes, write_timeout_s=limits.write_timeout_s
-            )
-        pipe.write(answer)
-        self._done(101)
+        pipe = self._leave_http(answer, fast=draft is None and agreed is None)
         transport: WebSocket
         if draft is not None:
             assert isinstance(pipe, IOStreamPipe)
@@ -661,6 +766,19 @@ class GatewayHandler:
             )
         take(transport)
         pipe.start()
+
+    def _leave_http(self, answer: bytes, *, fast: bool) -> Pipe:
+        """Answer with *answer*, a 101; then the connection is a pipe, which is not read yet."""
+        gateway, limits = self.gateway, self.gateway.limits
+        stream = self.detach()
+        pipe: Pipe | None = gateway.take_over(stream) if fast else None
+        if pipe is None:
+            pipe = IOStreamPipe(
+                stream, read_chunk_bytes=limits.read_chunk_bytes, write_timeout_s=limits.write_timeout_s
+            )
+        pipe.write(answer)
+        self._done(101)
+        return pipe
 
 
 @stream_request_body
@@ -682,6 +800,10 @@ class TornadoRequest(RequestHandler):
         def _done(self, status: int) -> None: ...
 
         def _known_route(self) -> Route | Refusal | None: ...
+
+    @property
+    def is_relayed(self) -> bool:
+        return type(getattr(self.request.connection, "context", None)) is RelayedContext
 
     def check_xsrf_cookie(self) -> None:
         """Tornado's form token has no place in these protocols; the origin rule does its work."""

@@ -1,13 +1,36 @@
-"""HTTP/1.1 response bytes (RFC 9112): heads and chunks.  Pure functions."""
+"""HTTP/1.1 bytes (RFC 9112): heads, chunks, and a strict reader of responses.  No I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import enum
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from http.client import responses
+from typing import Final
 
-__all__ = ["LAST_CHUNK", "HeadCache", "chunk", "response_head"]
+from .errors import ProtocolError
+
+__all__ = [
+    "END",
+    "FIELD",
+    "LAST_CHUNK",
+    "OF_THE_CONNECTION",
+    "End",
+    "HeadCache",
+    "ResponseHead",
+    "ResponseReader",
+    "chunk",
+    "read_response_head",
+    "request_head",
+    "response_head",
+]
 
 LAST_CHUNK = b"0\r\n\r\n"
+
+#: A header line.  RFC 9110 section 5: a name that is a token, one colon, a value of visible characters, spaces and
+#: tabs; obs-fold, spaces before the colon, bare CR or LF and NUL are what requests are smuggled with.
+FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t \x21-\x7e\x80-\xff]*)\Z")
 
 
 def response_head(status: int, headers: Sequence[tuple[str, str]]) -> bytes:
@@ -57,3 +80,221 @@ class HeadCache:
                 self._heads.clear()
             found = self._heads[key] = response_head(status, headers)[:-2]
         return found
+
+
+_REQUEST_LINE = re.compile(rb"[A-Z]{1,20} [\x21-\x7e\x80-\xff]+ HTTP/1\.1\Z")
+
+
+def request_head(method: str, target: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """Request line, headers and the blank line.  Raises ValueError for what could be read as anything else."""
+    lines = [f"{method} {target} HTTP/1.1".encode("latin-1")]
+    lines += [f"{name}: {value}".encode("latin-1") for name, value in headers]
+    if _REQUEST_LINE.match(lines[0]) is None or not all(map(FIELD.match, lines[1:])):
+        raise ValueError("this request has no safe form")
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """What comes before the body of a response."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    """In the order and case in which they came, without those that are about the connection or the framing."""
+    length: int | None
+    """How many bytes of body follow; None where they come in chunks.  Without meaning for 101."""
+    keeps_alive: bool
+    """Whether another request may follow on the connection."""
+    raw: bytes
+    """All of it as it came, the blank line included."""
+
+
+class End:
+    """The end of a response."""
+
+    def __repr__(self) -> str:
+        return "END"
+
+
+END: Final = End()
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [\t \x21-\x7e\x80-\xff]*\Z")
+_LENGTH = re.compile(r"[0-9]{1,15}\Z")
+_CHUNK_DIGITS = 8
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,%d}\Z" % _CHUNK_DIGITS)
+_SWITCHING = 101
+_BODYLESS = (204, 304)
+#: Headers that are about the connection (RFC 9110 section 7.6.1) or the framing: of no meaning on the next one.
+OF_THE_CONNECTION = frozenset(
+    ("connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "content-length", "transfer-encoding")
+)
+
+
+class _At(enum.Enum):
+    """What a reader expects next."""
+
+    HEAD = enum.auto()
+    BODY = enum.auto()  # of a response that has a length
+    SIZE = enum.auto()  # the line before a chunk; before the last one, all that is left
+    CHUNK = enum.auto()
+    TAIL = enum.auto()  # the line break after a chunk
+    OVER = enum.auto()  # this is not HTTP any more
+
+
+class ResponseReader:
+    """Reads the responses of one connection, one after another, however their bytes are split.
+
+    Takes only what a server of this package sends: a length or chunks, no trailers, no chunk extensions, no response
+    that ends with its connection, and of the responses below 200 only 101, after which everything is body.
+    """
+
+    __slots__ = ("_at", "_buffer", "_left", "_max_head_bytes")
+
+    def __init__(self, max_head_bytes: int) -> None:
+        self._max_head_bytes = max_head_bytes
+        self._buffer = b""
+        self._at = _At.HEAD
+        self._left = 0  # of the body or of the chunk, in bytes
+
+    @property
+    def is_between(self) -> bool:
+        """Whether the last response is complete, and nothing has come of the next one."""
+        return self._at is _At.HEAD and not self._buffer
+
+    def feed(self, data: bytes) -> list[ResponseHead | bytes | End]:
+        """Take *data* in: a head, any number of pieces of body (never empty), ``END``, as far as they have come.
+
+        Stops at an ``END``: whether another response may follow is for whoever asked to say.  Raises ProtocolError for
+        everything else; the connection is of no use then.
+        """
+        events: list[ResponseHead | bytes | End] = []
+        self._buffer = self._buffer + data if self._buffer else data
+        while self._buffer and not (events and events[-1] is END):
+            at = self._at
+            if at is _At.HEAD:
+                went_on = self._read_head(events)
+            elif at is _At.SIZE:
+                went_on = self._read_size(events)
+            elif at is _At.TAIL:
+                went_on = self._read_tail()
+            else:
+                went_on = self._read_body(events)
+            if not went_on:
+                break
+        return events
+
+    def _read_head(self, events: list[ResponseHead | bytes | End]) -> bool:
+        buffer = self._buffer
+        end = buffer.find(b"\r\n\r\n")
+        # Where its end has not come whole, three bytes of it may have.
+        if (end if end >= 0 else len(buffer) - 3) > self._max_head_bytes:
+            raise ProtocolError("The head of a response is too long.")
+        if end < 0:
+            return False
+        head = read_response_head(buffer[: end + 4])
+        self._buffer = buffer[end + 4 :]
+        events.append(head)
+        if head.status == _SWITCHING:
+            self._at = _At.OVER
+        elif head.length is None:
+            self._at = _At.SIZE
+        elif head.length:
+            self._at, self._left = _At.BODY, head.length
+        else:
+            events.append(END)
+        return True
+
+    def _read_body(self, events: list[ResponseHead | bytes | End]) -> bool:
+        buffer, left = self._buffer, self._left
+        if self._at is _At.OVER or len(buffer) < left:
+            events.append(buffer)
+            self._buffer = b""
+            self._left = left - len(buffer)
+            return False
+        events.append(buffer[:left])
+        self._buffer = buffer[left:]
+        if self._at is _At.CHUNK:
+            self._at = _At.TAIL
+        else:
+            self._at = _At.HEAD
+            events.append(END)
+        return True
+
+    def _read_tail(self) -> bool:
+        if not _starts_alike(self._buffer, b"\r\n"):
+            raise ProtocolError("A chunk is longer than it says.")
+        if len(self._buffer) < 2:
+            return False
+        self._buffer = self._buffer[2:]
+        self._at = _At.SIZE
+        return True
+
+    def _read_size(self, events: list[ResponseHead | bytes | End]) -> bool:
+        buffer = self._buffer
+        end = buffer.find(b"\r\n")
+        if end < 0:
+            if len(buffer) > _CHUNK_DIGITS + 1:
+                raise ProtocolError("A chunk has a malformed size.")
+            return False
+        if _CHUNK_SIZE.match(buffer[:end]) is None:
+            raise ProtocolError("A chunk has a malformed size.")
+        size = int(buffer[:end], 16)
+        if size:
+            self._buffer = buffer[end + 2 :]
+            self._at, self._left = _At.CHUNK, size
+            return True
+        if not _starts_alike(buffer[end:], b"\r\n\r\n"):
+            raise ProtocolError("A response has trailers.")
+        if len(buffer) < end + 4:
+            return False
+        self._buffer = buffer[end + 4 :]
+        self._at = _At.HEAD
+        events.append(END)
+        return True
+
+
+def _starts_alike(data: bytes, start: bytes) -> bool:
+    """Whether *data* begins with *start*, as far as it has come."""
+    return data[: len(start)] == start[: len(data)]
+
+
+def read_response_head(raw: bytes) -> ResponseHead:
+    """The head in *raw*, the blank line included.  Raises ProtocolError."""
+    first, *lines = raw[:-4].split(b"\r\n")
+    found = _STATUS_LINE.match(first)
+    if found is None:
+        raise ProtocolError("A response has no status line.")
+    status = int(found.group(1))
+    headers: list[tuple[str, str]] = []
+    framing: dict[str, str] = {}
+    keeps_alive = True
+    for line in lines:
+        field = FIELD.match(line)
+        if field is None:
+            raise ProtocolError("A response has a malformed header.")
+        name, value = field.group(1).decode("ascii"), field.group(2).strip(b" \t").decode("latin-1")
+        key = name.lower()
+        if key not in OF_THE_CONNECTION:
+            headers.append((name, value))
+        elif key == "connection":
+            keeps_alive = keeps_alive and "close" not in value.lower()
+        elif key in ("content-length", "transfer-encoding"):
+            if framing:
+                raise ProtocolError("A response has two lengths.")
+            framing[key] = value.lower()
+    return ResponseHead(status, tuple(headers), _body_length(status, framing), keeps_alive, raw)
+
+
+def _body_length(status: int, framing: dict[str, str]) -> int | None:
+    """How long the body is; None for chunks (RFC 9112 section 6.3)."""
+    if status < 200 and status != _SWITCHING:
+        raise ProtocolError("A response is not final.")
+    bodyless = status in _BODYLESS or status == _SWITCHING
+    if "transfer-encoding" in framing:
+        if framing["transfer-encoding"] != "chunked" or bodyless:
+            raise ProtocolError("A response has an unknown coding.")
+        return None
+    text = framing.get("content-length", "0" if bodyless else "")
+    if _LENGTH.match(text) is None:
+        raise ProtocolError("A response has no length.")
+    return 0 if bodyless else int(text)

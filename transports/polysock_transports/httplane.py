@@ -24,10 +24,21 @@ from tornado.log import access_log
 from tornado.web import Application, RequestHandler
 
 from .clock import Clock, Timer
-from .http1 import LAST_CHUNK, HeadCache, chunk
+from .http1 import FIELD, LAST_CHUNK, HeadCache, chunk
 from .pipes import Exchange, Headers
 from .socketpipe import Lane, Outflow
-from .takeover import accepts, client_of, delist, describe, enlist, give_back, idle_limit_s, late_handler, target_of
+from .takeover import (
+    RelayedContext,
+    accepts,
+    client_of,
+    delist,
+    describe,
+    enlist,
+    give_back,
+    idle_limit_s,
+    late_handler,
+    target_of,
+)
 from .wire import Route
 
 if TYPE_CHECKING:
@@ -39,9 +50,6 @@ log = logging.getLogger("polysock.gateway")
 
 # RFC 9112 section 3, and of the methods those that polls and sends have.  Anything else is Tornado's to judge.
 _REQUEST_LINE = re.compile(rb"(GET|POST) (/[\x21\x23-\x7e]*) HTTP/1\.1\Z")
-# RFC 9110 section 5: a name that is a token, one colon, a value of visible characters, spaces and tabs; obs-fold,
-# spaces before the colon, bare CR or LF and NUL are what requests are smuggled with.
-_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t \x21-\x7e\x80-\xff]*)\Z")
 _ONCE = frozenset(("Host", "Content-Length", "Content-Type", "Connection", "Origin", "Cookie"))
 # Fields that change how a request is read, or what it is.
 _TORNADOS = ("Transfer-Encoding", "Content-Encoding", "Upgrade", "Expect")
@@ -73,7 +81,7 @@ def read_fields(block: bytes) -> _Fields | None:
     """The fields in *block* (its lines, each with its line break); None where Tornado has to look at them."""
     headers = HTTPHeaders()
     for line in block.split(b"\r\n")[:-1]:
-        found = _FIELD.match(line)
+        found = FIELD.match(line)
         if found is None:
             return None
         name = found.group(1).decode("ascii").title()
@@ -249,6 +257,10 @@ class LaneRequest:
     def _make_exchange(self) -> Exchange:
         return self._connection.begin(self._done)
 
+    @property
+    def is_relayed(self) -> bool:
+        return self._connection.is_relayed
+
     def _bound_body(self) -> None:
         """The connection does it."""
 
@@ -413,6 +425,11 @@ class HttpConnection(Outflow):
         self._buffer = rest
         enlist(self._server, self)
         self.lane.watch(self)
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether it is another node that passes requests on here."""
+        return type(self._context) is RelayedContext
 
     @property
     def idle_limit_s(self) -> float:

@@ -6,7 +6,6 @@ Origin rule, body limits, CORS and caching headers are the gateway's; this adds 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -53,6 +52,8 @@ class LegacyGateway(Gateway):
 class LegacyHandler(GatewayHandler):
     """One request of a Socket.IO 0.9 client."""
 
+    ids_are_ours = True
+
     # -- what is refused
 
     def _find_route(self, request: Request) -> Route | Refusal | None:
@@ -98,7 +99,7 @@ class LegacyHandler(GatewayHandler):
 
     def _fresh_session(self, route: Route) -> LegacySession:
         """A session with an id that nobody can guess, in the store.  Raises Refused."""
-        session, _ = self._new_session(replace(route, session_id=secrets.token_urlsafe(_ID_BYTES)))
+        session, _ = self._new_session(replace(route, session_id=self._new_id(_ID_BYTES)))
         self.gateway.store.add(session)
         return cast(LegacySession, session)
 

@@ -81,6 +81,24 @@ class Limits:
     flash_policy_timeout_s: float = 5.0
     """How long a connection to a Flash policy port may take to ask, and to take the answer; then it is cut."""
 
+    # -- several nodes
+    max_relay_connections: int = 10_000
+    """Connections to one other node, one for each request and WebSocket passed on there; a further one fails."""
+    max_relay_handshakes: int = 100
+    """Connections of other nodes that have not shown yet that they are; one more is closed at once."""
+    max_relay_moved: int = 100_000
+    """Sessions of one endpoint of which it is remembered that an earlier home still holds them."""
+    relay_whole_bytes: int = 256 * 1024
+    """An answer of another node up to this length is passed on whole; a longer one in chunks, as it comes."""
+    relay_timeout_s: float = 5.0
+    """How long a connection between nodes may take until both have shown who they are."""
+    relay_question_s: float = 1.0
+    """How long another node may take to say whether it holds a session."""
+    relay_settle_s: float = 15.0
+    """How long after a change of the nodes it takes until all of them know: until then who holds a session is asked."""
+    relay_idle_s: float = 30.0
+    """How long a connection to another node is kept without a request."""
+
     # -- plain clients
     plain_poll_timeout_s: float = 60.0
     """A client of timed polling that does not poll for this long is gone."""

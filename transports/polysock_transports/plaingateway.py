@@ -5,7 +5,6 @@ Origin rule, body limits, CORS and caching headers are the gateway's; this adds 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable
 from dataclasses import replace
 
@@ -32,6 +31,8 @@ _NO_CURSOR = "since is missing or not a number: give the cursor of the last answ
 
 class PlainHandler(GatewayHandler):
     """One request to the plain endpoint."""
+
+    ids_are_ours = True
 
     def _make_session(self, route: Route, listener: SessionListener, address: str) -> Session:
         gateway = self.gateway
@@ -82,7 +83,7 @@ class PlainHandler(GatewayHandler):
         elif route.session_id:
             self._poll(route)
         else:
-            fresh = replace(route, session_id=secrets.token_urlsafe(_ID_BYTES))
+            fresh = replace(route, session_id=self._new_id(_ID_BYTES))
             if self.gateway.base_handler is not None:
                 return self._enter_asking(fresh)
             self._enter(fresh)

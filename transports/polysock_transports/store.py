@@ -48,6 +48,10 @@ class SessionStore:
         """The session that a client may attach to under *session_id*."""
         return self._by_id.get(session_id)
 
+    def ids(self) -> list[str]:
+        """The ids under which clients may attach now."""
+        return list(self._by_id)
+
     def check_room(self, address: str) -> None:
         """Raise Refused (503 or 429) where one more session of *address* would be over a limit."""
         if len(self._all) >= self._limits.max_sessions:

@@ -20,8 +20,11 @@ from tornado.iostream import IOStream
 from tornado.routing import Router
 from tornado.web import Application, RequestHandler
 
+from .relaywire import RELAY_HEADER, read_passed
+
 __all__ = [
     "Closable",
+    "RelayedContext",
     "accepts",
     "can_take_over",
     "client_of",
@@ -32,6 +35,7 @@ __all__ = [
     "give_back",
     "idle_limit_s",
     "late_handler",
+    "serve_relayed",
     "take_over",
     "target_of",
 ]
@@ -98,6 +102,33 @@ def give_back(server: HTTPServer, context: object, sock: socket.socket, data: by
     inside._read_buffer += data
     inside._read_buffer_size = len(data)
     connection = HTTP1ServerConnection(stream, server.conn_params, context)
+    server._connections.add(connection)
+    connection.start_serving(server)
+
+
+class RelayedContext:
+    """In place of Tornado's own (``HTTP1Connection.context``) on a connection by which another node passes requests on.
+
+    Every request there brings its client's address and scheme along; needs a server with ``xheaders``.
+    """
+
+    remote_ip = "0.0.0.0"  # as Tornado says of a Unix socket
+    protocol = "http"
+
+    def __str__(self) -> str:
+        return "another node"
+
+    def _apply_xheaders(self, headers: HTTPHeaders) -> None:
+        passed = read_passed(headers.get(RELAY_HEADER, ""))
+        self.remote_ip, self.protocol = passed.address, passed.scheme
+
+    def _unapply_xheaders(self) -> None:
+        self.remote_ip, self.protocol = RelayedContext.remote_ip, RelayedContext.protocol
+
+
+def serve_relayed(server: HTTPServer, stream: IOStream) -> None:
+    """Let *server* serve *stream*, on which another node passes requests on."""
+    connection = HTTP1ServerConnection(stream, server.conn_params, RelayedContext())
     server._connections.add(connection)
     connection.start_serving(server)
 
