@@ -259,10 +259,9 @@ async def test_what_is_counted(net: Net) -> None:
 
 
 @where_it_can_go
-async def test_an_outage(net: Net, kind: str, quiet: Quiet) -> None:  # noqa: F811
-    if kind == "redis":
-        quiet.expect("is down")
-        quiet.expect("is back")
+async def test_an_outage(net: Net, quiet: Quiet) -> None:  # noqa: F811
+    quiet.expect("is down")
+    quiet.expect("is back")
     sender, taker = await pair(net, "kept", "left")
     await net.cut()
     for node in (sender, taker):
@@ -289,9 +288,8 @@ async def test_an_outage(net: Net, kind: str, quiet: Quiet) -> None:  # noqa: F8
 
 @where_it_can_go
 async def test_who_starts_in_an_outage_is_told(net: Net, kind: str, quiet: Quiet) -> None:  # noqa: F811
-    if kind == "redis":
-        quiet.expect("is down")
-        quiet.expect("is back")
+    quiet.expect("is down")
+    quiet.expect("is back")
     await net.node().start()
     await net.cut()
     late = net.node()
@@ -310,11 +308,10 @@ async def test_who_starts_in_an_outage_is_told(net: Net, kind: str, quiet: Quiet
 
 
 @where_it_can_go
-async def test_a_listener_that_fails_is_its_own_fault(net: Net, kind: str, quiet: Quiet) -> None:  # noqa: F811
+async def test_a_listener_that_fails_is_its_own_fault(net: Net, quiet: Quiet) -> None:  # noqa: F811
     quiet.expect("on_change failed")
-    if kind == "redis":
-        quiet.expect("is down")
-        quiet.expect("is back")
+    quiet.expect("is down")
+    quiet.expect("is back")
     sender, taker = await pair(net, "room")
 
     def fail(up: bool) -> None:

@@ -71,9 +71,16 @@ class Backplane(ABC):
         self.on_node_lost: Callable[[str], None] | None = None
         """Told the id of a node that has gone, by a backplane that knows so at once; not all do."""
 
-    def _changed(self, up: bool) -> None:
-        """For subclasses: count an outage, and tell ``on_change``, whose failure is its own."""
+    def _changed(self, up: bool, name: str, reason: str = "") -> None:
+        """For subclasses: count an outage, log a line each way, and tell ``on_change``, whose failure is its own.
+
+        *name*: what it is and where, without secrets; *reason*: what went wrong.
+        """
         self.counters["outages"] += not up
+        if up:
+            log.warning("the backplane %s is back", name)
+        else:
+            log.warning("the backplane %s is down, and this node by itself: %s", name, reason)
         if self.on_change is not None:
             try:
                 self.on_change(up)
@@ -187,7 +194,8 @@ class MemoryBackplane(Backplane):
         if value is self._cut:
             return
         self._cut = value
-        self._changed(not value)
+        if self._receive is not None:
+            self._changed(not value, "in memory", "it was cut")
 
     @property
     def is_up(self) -> bool:

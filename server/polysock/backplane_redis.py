@@ -179,8 +179,7 @@ class RedisBackplane(Backplane):
                 await session.open(self._connection)
                 tries = 0
                 if begun.done():
-                    log.warning("the backplane %s is back", self.address)
-                    self._changed(True)
+                    self._changed(True, self.address)
                 else:
                     begun.set_result(None)
                 await session.broken()
@@ -190,8 +189,7 @@ class RedisBackplane(Backplane):
                 if not begun.done():
                     begun.set_exception(BackplaneDown(f"{self.address}: {self._plain(error)}"))
                 elif session.is_up and self._receive is not None:
-                    log.warning("the backplane %s is down: %s", self.address, self._plain(error))
-                    self._changed(False)
+                    self._changed(False, self.address, self._plain(error))
             finally:
                 self._session = None
                 await session.close()

@@ -395,11 +395,7 @@ class Cluster(EventHandlers):
     def _changed(self, is_up: bool) -> None:
         if not self.is_running:
             return
-        if is_up:
-            log.warning("the backplane is back")
-        else:
-            self.counters["outages"] += 1
-            log.warning("the backplane is down: this node is by itself until it is back")
+        self.counters["outages"] += not is_up
         self._roster.backplane_changed(is_up)
         self._tell("backplane_changed", is_up)
 

@@ -143,6 +143,7 @@ async def main() -> None:
     io.sockets.allow_feed(lambda room: room.startswith(OPEN_ROOM))
     shared = {key: value for key, value in options.settings.items() if key == "origins"}
     echo = SockJSRouter(Echo, "/echo", shared, server=io)
+    io.share(echo)
     application = Application(
         [
             (r"/lab/(\w+)", LabHandler, {"io": io, "name": options.name, "talk": Talk(io, options.name)}),
@@ -155,6 +156,7 @@ async def main() -> None:
         ],
         log_function=lambda handler: None,
     )
+    await io.start(application)
     server = HTTPServer(application)
     sockets = bind_sockets(0, options.address)
     server.add_sockets(sockets)
@@ -163,7 +165,6 @@ async def main() -> None:
         extra = inherited(options.lab_socket)
         server.add_sockets([extra])
         lab = "http://{}:{}".format(*extra.getsockname())
-    await io.start()
     print(json.dumps({"url": url, "lab": lab}), flush=True)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
