@@ -22,10 +22,9 @@ import pytest
 
 from support.clients import quiet
 from support.clusters import Cluster, Member, running_cluster
-from support.needs import need_program
-from support.programs import Host, Program, joined_hosts
+from support.programs import joined_hosts, redis_on
 from support.rawhttp import WireSocket
-from support.redis_server import HOW, RedisServer
+from support.redis_server import RedisServer
 from support.socketio_node import node
 
 __all__ = ["quiet"]
@@ -197,7 +196,7 @@ def bounded_memory(*members: Member) -> Iterator[None]:
 
 async def test_a_node_is_killed_under_load(folder: Path) -> None:
     settings = {**SETTINGS, "backplane": f"unix://{folder}/mesh"}
-    with running_cluster(folder, [(None, settings)] * 3, next_upstream="error") as cluster:
+    with running_cluster(folder, [(None, settings)] * 3) as cluster:
         a, b, c = cluster.members
         async with AsyncExitStack() as stack:
             ears = [await stack.enter_async_context(ear(member)) for member in (a, b)]
@@ -226,13 +225,17 @@ async def test_a_node_is_killed_under_load(folder: Path) -> None:
                     await until(lambda: one.last(sender) == count - 1, "the last news")  # noqa: B023
                     assert gaps(one.news[sender]) == 0
             for who, stays in (await clients.told()).items():
-                assert who in hit or len(stays) <= 2, who
+                # Also of other nodes: whose WebSocket, or waiting poll, the dead node was passing on is cut off.
+                assert 1 + (who in hit) <= len(stays) <= 3, who
                 for sender in "ab":
                     heard = [[number for name, number in stay if name == sender] for stay in stays]
                     assert [gaps(numbers) for numbers in heard] == [0] * len(heard), who
                     gaps([number for numbers in heard for number in numbers])
-            assert c.program.written() == ""
-    assert a.program.written() == b.program.written() == ""
+    for member in (a, b):
+        # One line at most, from who had something to pass on to it.
+        assert [line for line in member.program.written().splitlines() if "cannot be reached" not in line] == []
+        assert len(member.program.written().splitlines()) <= 1
+    assert c.program.written() == ""
 
 
 async def test_redis_stops_and_starts_under_load(folder: Path) -> None:
@@ -277,18 +280,6 @@ async def test_redis_stops_and_starts_under_load(folder: Path) -> None:
 
 async def is_up(member: Member, value: bool) -> bool:
     return bool((await ask(member, "facts"))["is_up"]) is value
-
-
-@contextmanager
-def redis_on(host: Host, folder: Path) -> Iterator[str]:
-    program = need_program("redis-server", how=HOW)
-    options = ["--bind", host.address, "--port", "6379", "--dir", folder, "--save", "", "--protected-mode", "no"]
-    running = Program([program, *options], folder / "redis.log", host=host)
-    try:
-        running.wait_for("Ready to accept connections")
-        yield f"redis://{host.address}:6379"
-    finally:
-        running.stop()
 
 
 async def test_the_cable_between_two_hosts_is_cut(folder: Path) -> None:

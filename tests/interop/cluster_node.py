@@ -3,7 +3,7 @@
 Beside the routes of a Server it serves a SockJS echo at ``/echo``, a second SockJS mount at ``/sockjs`` whose
 iframe page is sockjs-client's, the page ``/cluster.html``, and what a test asks this one node at ``/lab/...``:
 
-    facts                        {name, counters}, and of a cluster {backplane: counters, is_up, nodes}
+    facts                        {name, counters}, and of a cluster {backplane, relay: counters, is_up, nodes}
     tell?room=&event=&count=     emits event [name, 0], [name, 1] ... to the room in / in one go; {"here": reached}
     talk?room=&every_ms=         goes on emitting "news" [name, n] to the room until it is asked to
     hush                         stop that; {"told": how many}
@@ -88,6 +88,7 @@ class LabHandler(RequestHandler):
             "name": self.name,
             "counters": dict(counters),
             "backplane": dict(cluster.backplane.counters),
+            "relay": dict(self.io._relaying.relay.counters),
             "is_up": cluster.is_up,
             "nodes": len(cluster.nodes),
         }

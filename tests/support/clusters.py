@@ -54,10 +54,6 @@ class Cluster:
     def __getitem__(self, name: str) -> Member:
         return next(member for member in self.members if member.name == name)
 
-    def count(self, counter: str) -> int:
-        """Sum of a counter over the nodes."""
-        return sum(member.ask("facts")["counters"].get(counter, 0) for member in self.members)
-
 
 @contextmanager
 def running_cluster(

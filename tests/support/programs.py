@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.needs import lacking, need_program
+from support.redis_server import HOW
 
-__all__ = ["Host", "Program", "ProgramFailed", "joined_hosts"]
+__all__ = ["Host", "Program", "ProgramFailed", "joined_hosts", "redis_on"]
 
 START_S = 20.0
 STOP_S = 10.0
@@ -162,3 +163,16 @@ def joined_hosts() -> Iterator[tuple[Host, Host]]:
     finally:
         for namespace in made:
             _ip("netns", "delete", namespace)
+
+
+@contextmanager
+def redis_on(host: Host, folder: Path) -> Iterator[str]:
+    """A Redis on *host*; its URL, for nodes on both."""
+    program = need_program("redis-server", how=HOW)
+    options = ["--bind", host.address, "--port", "6379", "--dir", folder, "--save", "", "--protected-mode", "no"]
+    running = Program([program, *options], folder / "redis.log", host=host)
+    try:
+        running.wait_for("Ready to accept connections")
+        yield f"redis://{host.address}:6379"
+    finally:
+        running.stop()
