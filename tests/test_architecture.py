@@ -25,6 +25,7 @@ TORNADO = {
     "run",
     "polysock.client_files",  # answers requests for the browser client
     "polysock.connection",
+    "polysock.publishing",  # answers requests to emit
     "polysock.router",
     "polysock.server",
     "polysock.settings",

@@ -26,16 +26,20 @@ from polysock_transports import (
 )
 
 from .acks import AckTimeout, CallResult
+from .backplane import BackplaneDown
 from .connection import Connection
 from .enginerouter import EngineIORouter
 from .handshake import ConnectionRefused, Handshake
+from .publisher import Publisher, SyncPublisher
 from .router import SockJSRouter
 from .server import Server
 from .settings import SettingError
 from .sockets import Socket
+from .workers import Worker
 
 __all__ = [
     "AckTimeout",
+    "BackplaneDown",
     "CallResult",
     "CloseReason",
     "Connection",
@@ -46,6 +50,7 @@ __all__ = [
     "Limits",
     "PolysockError",
     "ProtocolError",
+    "Publisher",
     "Refused",
     "Server",
     "SessionClosed",
@@ -53,6 +58,8 @@ __all__ = [
     "SockJSRouter",
     "Socket",
     "StateError",
+    "SyncPublisher",
+    "Worker",
     "__version__",
 ]
 

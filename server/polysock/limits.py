@@ -29,6 +29,8 @@ class ClusterLimits:
     """Rooms and exceptions that one message may name; the same beyond."""
     max_envelope_attachments: int = 1_000
     """Binary values in one message; the same beyond."""
+    max_publish_bytes: int = 1_048_576
+    """Body of a request to ``route_publish``; longer is refused with 413."""
     # -- what nodes ask each other
     cluster_request_timeout_s: float = 5.0
     """How long other nodes' answers are waited for; with acks of clients, beyond what those are given."""

@@ -26,7 +26,14 @@ from .sockets import Broadcast, Socket
 if TYPE_CHECKING:
     from .server import Server
 
-__all__ = ["Manager", "Namespace", "NamespacePattern"]
+__all__ = ["Manager", "Namespace", "NamespacePattern", "namespace_name"]
+
+
+def namespace_name(name: str) -> str:
+    """*name* as namespaces are called: with a stroke in front.  Raises ValueError for what is no name."""
+    if "," in name:
+        raise ValueError("a namespace's name has no comma")
+    return name if name.startswith("/") else "/" + name
 
 
 class _Guarded(EventHandlers):

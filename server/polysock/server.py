@@ -31,12 +31,13 @@ from .endpoint import PlainEndpoint, SocketIOEndpoint, SockJSEndpoint, origin_po
 from .feeds import Feeds, plain_peer
 from .handlers import Handler
 from .limits import ClusterLimits
-from .namespace import Manager, Namespace, NamespacePattern
+from .namespace import Manager, Namespace, NamespacePattern, namespace_name
 from .packets import PacketCodec
 from .packets.legacy import SOCKETIO09
 from .packets.socketio import BINARY, TEXT_ONLY
 from .packets.socketio4 import SOCKETIO4
 from .peer import Peer
+from .publishing import publish_routes
 from .relaying import Relaying, read_address, read_secret
 from .remote import Count, FetchedSockets, NodeAnswers, Reached, answerers
 from .router import ConnectionRouter
@@ -185,9 +186,7 @@ class Server:
             pattern = NamespacePattern(name)
             self._patterns.append(pattern)
             return pattern
-        name = "/" if name in ("", "/") else name if name.startswith("/") else "/" + name
-        if "," in name:
-            raise ValueError("a namespace's name has no comma")
+        name = namespace_name(name)
         found = self.namespaces.get(name)
         if found is None:
             # The pattern's rules hold for it too: whoever names a namespace here first must not open it to everybody.
@@ -415,6 +414,21 @@ class Server:
         endpoint = SocketIOEndpoint(prefix, self._settings, self._peer, self.clock)
         self._mount(endpoint)
         return socketio_client_routes(endpoint.prefix, self._settings.client_files) + endpoint.urls
+
+    def route_publish(
+        self,
+        prefix: str = "/publish",
+        *,
+        token: str | None = None,
+        check: Callable[[Any], bool | Awaitable[bool]] | None = None,
+    ) -> list[Any]:
+        """URL specs for emitting by an HTTP POST to the path *prefix* (docs/server-api.md).
+
+        Who may is said by *token*, which has to come as ``Authorization: Bearer ...``, or by ``check(request)``, which
+        gets Tornado's request, answers True, and may be ``async def``.  Raises SettingError for neither or both, and
+        for a token that could be guessed.
+        """
+        return publish_routes(self, prefix, token=token, check=check)
 
     def _mount(self, endpoint: SockJSEndpoint | PlainEndpoint | SocketIOEndpoint) -> None:
         self._endpoints.append(endpoint)
