@@ -31,6 +31,8 @@ from .connection import Connection
 from .enginerouter import EngineIORouter
 from .handshake import ConnectionRefused, Handshake
 from .publisher import Publisher, SyncPublisher
+from .presence import Presence
+from .remote import RemoteSocket
 from .router import SockJSRouter
 from .server import Server
 from .settings import SettingError
@@ -49,9 +51,11 @@ __all__ = [
     "Handshake",
     "Limits",
     "PolysockError",
+    "Presence",
     "ProtocolError",
     "Publisher",
     "Refused",
+    "RemoteSocket",
     "Server",
     "SessionClosed",
     "SettingError",

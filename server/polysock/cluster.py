@@ -7,7 +7,6 @@ in ``envelope.py``, the names of channels in ``channels.py``, who is there in ``
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import os
 import socket
@@ -392,6 +391,7 @@ class Cluster(EventHandlers):
 
     def _announce(self) -> None:
         self.backplane.publish(ALL_NODES, self._hello())
+        self._tell("beat")
 
     def _node_joined(self, node: Node) -> None:
         log.info("node %s on %r joined; with this one there are %d", node.id, node.host, len(self.nodes) + 1)
@@ -415,14 +415,7 @@ class Cluster(EventHandlers):
         self._tell("backplane_changed", is_up)
 
     def _tell(self, event: str, *args: Any) -> None:
-        for handler in self.take(event):
-            try:
-                result = handler(*args)
-            except Exception:
-                log.exception("the %s handler failed", event)
-                continue
-            if inspect.isawaitable(result):
-                self._run_later(result, event)
+        self.tell(event, args, self._run_later)
 
     def _complain(self, what: str, text: str, *args: Any) -> None:
         """Log it once in the life of this node."""

@@ -6,10 +6,13 @@ A handler may be a plain function or ``async def``.  Nothing here knows a client
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 __all__ = ["EventHandlers", "Handler", "settle"]
+
+log = logging.getLogger("polysock")
 
 Handler = Callable[..., Any]
 _H = TypeVar("_H", bound=Handler)
@@ -83,6 +86,18 @@ class EventHandlers:
             else:
                 del self._handlers[event]
         return [handler for handler, _ in found]
+
+    def tell(self, event: str, args: tuple[Any, ...], run_later: Callable[[Awaitable[Any], str], None]) -> None:
+        """Call the handlers of something that happened here: what they raise is logged, and coroutines are given to
+        *run_later*."""
+        for handler in self.take(event):
+            try:
+                result = handler(*args)
+            except Exception:
+                log.exception("the %s handler failed", event)
+                continue
+            if inspect.isawaitable(result):
+                run_later(result, event)
 
     def take_any(self) -> list[Handler]:
         """The catch-all handlers."""

@@ -43,6 +43,14 @@ class ClusterLimits:
     """Sockets, rooms or acks in one node's answer; the rest is left out, and the result says so."""
     max_answer_bytes: int = 16_777_216
     """Bytes of one node's answer; the same."""
+    # -- presence
+    max_presence_sockets: int = 100_000
+    """Entries of one presence, a socket in a room each, of all nodes; one more is not in it, is logged once and
+    counted."""
+    max_presence_user_bytes: int = 256
+    """Longest name of a user; a socket with a longer one is not in the presence, and that is logged."""
+    max_presence_meta_bytes: int = 1_000
+    """Longest metadata of a socket, as JSON; the same beyond."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -10,6 +10,7 @@ from .acks import CallResult
 from .handlers import EventHandlers, Handler
 from .hub import EVERYONE, Hub, Target
 from .packets import Event
+from .presence import Presence
 from .remote import (
     Count,
     FetchedRooms,
@@ -103,6 +104,7 @@ class Namespace(_Guarded):
         self.hub = Hub()
         self.is_dynamic = is_dynamic
         """Whether a client's asking made it; then it goes when its last client has left."""
+        self._presences: dict[str, Presence] = {}
         self._pattern = pattern
         if pattern is not None:
             self.middleware = pattern.middleware
@@ -212,6 +214,30 @@ class Namespace(_Guarded):
     async def server_side_call(self, event: str, *args: Any, timeout: float | None = None) -> NodeAnswers:
         """The same, and what they answer within *timeout* seconds (``cluster_request_timeout_s`` if None)."""
         return await ask_servers(self, event, args, timeout)
+
+    def presence(
+        self,
+        rooms: str | Callable[[str], bool] = "*",
+        *,
+        user: Callable[[Socket], str | None] | None = None,
+        meta: Callable[[Socket], Any] | None = None,
+        name: str | None = None,
+    ) -> Presence:
+        """Follow who is in *rooms* on all nodes: a name, a pattern such as ``"doc:*"``, or a function of the name.
+
+        *user* says who a socket is, when it joins: a text, or None for one that does not count; without it each socket
+        counts for itself.  *meta* gives JSON values to be told of it.  Every node makes the same presence; *name* (the
+        pattern where None) tells several in one namespace apart.
+
+        Raises ValueError for a name that is taken, StateError in a namespace that a client's asking made.
+        """
+        made = Presence(self, rooms, user=user, meta=meta, name=name, taken=self._presences)
+        self._presences[made.name] = made
+        return made
+
+    def forget_presence(self, presence: Presence) -> None:
+        """It was closed; for the parts of this package."""
+        self._presences.pop(presence.name, None)
 
     @property
     def manager(self) -> Manager:

@@ -1,0 +1,416 @@
+"""Presence: who is in which room over all nodes, by socket or by the application's user.
+
+Every node keeps a replica, so reading never waits.  Each says what changed on the topic of this presence, numbered;
+whoever misses a number asks for the whole and gets it as it is then.  A heartbeat repeats the last number, so that the
+loss of the last change is noticed too.  What a node said goes with the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from polysock_transports import ProtocolError, StateError
+from polysock_transports.placement import Node
+
+from .channels import topic_channel
+from .envelope import EnvelopeTooBig
+from .handlers import EventHandlers
+from .packets import dumps, loads
+from .sockets import Socket
+
+if TYPE_CHECKING:
+    from .hub import Member as HubMember
+    from .namespace import Namespace
+
+__all__ = ["Presence", "Present"]
+
+log = logging.getLogger("polysock")
+
+#: Entries or changes in one message; fewer where they are big.
+_PART_ENTRIES = 500
+#: Messages about changes that are kept until the whole is there that they build on.
+_MAX_WAITING = 100
+
+#: Room, socket, user, metadata.
+_Entry = tuple[str, str, str, Any]
+#: The same, or room and socket alone for one who left.
+_Change = tuple[str, str, str | None, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A user in a room."""
+
+    user: str
+    sockets: dict[str, Any]
+    """Socket id -> metadata, of all nodes; the one that came last is last."""
+
+    @property
+    def meta(self) -> Any:
+        """The metadata of the socket that came last."""
+        return next(reversed(self.sockets.values())) if self.sockets else None
+
+
+class _Source:
+    """What one node said."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.is_synced = False
+        self.users: dict[tuple[str, str], str] = {}
+        """(room, socket) -> user"""
+        self.waiting: list[tuple[int, list[_Change]]] = []
+        self.whole: list[_Entry] | None = None
+        """The whole, as far as its parts have come."""
+        self.whole_number = self.parts = 0
+
+
+class Presence(EventHandlers):
+    """``io.sockets.presence(...)``: members of some rooms, joined over all nodes.
+
+    Handlers, called on every node: ``on("join", fn)`` and ``on("leave", fn)`` when a user's first socket comes into a
+    room and the last one has gone, ``on("update", fn)`` when ``update`` changed metadata; each gets the room and a
+    ``Present``.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        rooms: str | Callable[[str], bool],
+        *,
+        user: Callable[[Socket], str | None] | None = None,
+        meta: Callable[[Socket], Any] | None = None,
+        name: str | None = None,
+        taken: Container[str] = (),
+    ) -> None:
+        """See ``Namespace.presence``; *taken*: names that are."""
+        super().__init__()
+        if namespace.is_dynamic:
+            raise StateError(f"presence needs a namespace that stays: name it first, io.of({namespace.name!r})")
+        if not isinstance(rooms, str) and not callable(rooms):
+            raise TypeError(f"presence needs a room's name, a pattern, or a function, not {type(rooms).__name__}")
+        self._namespace = namespace
+        self._server = namespace.server
+        self._limits = self._server.cluster_limits
+        self._rule = rooms
+        self._user = user
+        self._meta = meta
+        self._cluster = self._server.cluster
+        self._own = _Source()
+        self._sources: dict[str, _Source] = {}
+        self._rooms: dict[str, dict[str, dict[str, Any]]] = {}
+        self._size = 0
+        self._queue: list[_Change] = []
+        self._is_flushing = False
+        self.refused = 0
+        """Sockets that were not taken in, since there were ``max_presence_sockets``."""
+        self.name = name if name is not None else rooms if isinstance(rooms, str) else "presence"
+        if self.name in taken:
+            raise ValueError(f"there is a presence {self.name!r} in {namespace.name} already: give this one a name=")
+        self._channel = topic_channel(namespace.name, self.name)
+        hub = namespace.hub
+        hub.observers = (*hub.observers, self)
+        for room in hub.rooms:
+            for member in hub.in_room(room):
+                self.joined(member, room)
+        if self._cluster is not None:
+            self._cluster.follow(self._channel, self._told)
+            self._cluster.on("node_joined", self._node_joined)
+            self._cluster.on("node_left", self._node_left)
+            self._cluster.on("beat", self._beat)
+            for node_id in self._cluster.nodes:
+                self._ask(node_id)
+            self._beat()
+
+    def __repr__(self) -> str:
+        return f"<Presence {self.name!r} in {self._namespace.name} with {self._size} sockets>"
+
+    # -- reading
+
+    @property
+    def rooms(self) -> tuple[str, ...]:
+        """The rooms with somebody in them."""
+        return tuple(self._rooms)
+
+    def members(self, room: str) -> tuple[Present, ...]:
+        """Who is in *room*, in the order in which they came, as far as this node knows."""
+        return tuple(Present(user, dict(sockets)) for user, sockets in self._rooms.get(room, {}).items())
+
+    def get(self, room: str, user: str) -> Present | None:
+        """*user* in *room*, or None."""
+        sockets = self._rooms.get(room, {}).get(user)
+        return Present(user, dict(sockets)) if sockets is not None else None
+
+    def count(self, room: str) -> int:
+        """How many users are in *room*."""
+        return len(self._rooms.get(room, ()))
+
+    @property
+    def unsynced(self) -> tuple[str, ...]:
+        """Nodes of which not all is known this moment; what is known of them is somewhat old."""
+        return tuple(node_id for node_id, source in self._sources.items() if not source.is_synced)
+
+    # -- changing
+
+    def update(self, socket: Socket) -> None:
+        """Ask ``user`` and ``meta`` again for *socket*, in all its rooms."""
+        for room in socket.rooms:
+            self.joined(socket, room)
+
+    def close(self) -> None:
+        """Follow it no more."""
+        hub = self._namespace.hub
+        hub.observers = tuple(one for one in hub.observers if one is not self)
+        self._namespace.forget_presence(self)
+        if self._cluster is not None:
+            for room, socket_id in list(self._own.users):
+                self._change((room, socket_id, None, None))
+            self._flush()
+            self._cluster.unfollow(self._channel)
+            for event, handler in (("joined", self._node_joined), ("left", self._node_left)):
+                self._cluster.off(f"node_{event}", handler)
+            self._cluster.off("beat", self._beat)
+        self.off()
+        self._rooms.clear()
+        self._sources.clear()
+
+    # -- told by the hub
+
+    def joined(self, member: HubMember, room: str) -> None:
+        """For the hub."""
+        if not isinstance(member, Socket) or not self._is_meant(room):
+            return
+        user, meta = self._describe(member)
+        if user is not None:
+            self._apply(self._own, (room, member.id, user, meta), is_own=True)
+        elif (room, member.id) in self._own.users:
+            self.left(member, room)
+
+    def left(self, member: HubMember, room: str) -> None:
+        """For the hub."""
+        if (room, member.id) in self._own.users:
+            self._apply(self._own, (room, member.id, None, None), is_own=True)
+
+    def _is_meant(self, room: str) -> bool:
+        if isinstance(self._rule, str):
+            return fnmatchcase(room, self._rule)
+        try:
+            return bool(self._rule(room))
+        except Exception:
+            log.exception("the rule of presence %r failed for the room %r", self.name, room)
+            return False
+
+    def _describe(self, socket: Socket) -> tuple[str | None, Any]:
+        """User and metadata; no user where the socket is not to count."""
+        try:
+            user = socket.id if self._user is None else self._user(socket)
+            if user is not None and not isinstance(user, str):
+                raise TypeError(f"a user is a text or None, not {type(user).__name__}")
+            meta = self._meta(socket) if self._meta is not None else None
+            text = dumps(meta)
+            if len((user or "").encode("utf-8", "surrogatepass")) > self._limits.max_presence_user_bytes:
+                raise ValueError("the user's name is longer than max_presence_user_bytes")
+            if len(text.encode("utf-8")) > self._limits.max_presence_meta_bytes:
+                raise ValueError("the metadata is longer than max_presence_meta_bytes")
+            return user, loads(text)  # frozen, and what other nodes see
+        except Exception:
+            log.exception("what is to be told of client %s in presence %r is of no use", socket.id, self.name)
+            return None, None
+
+    # -- the replica
+
+    def _apply(self, source: _Source, change: _Change, *, is_own: bool = False) -> None:
+        """Take in one change, and tell the handlers."""
+        room, socket_id, user, meta = change
+        known = source.users.get((room, socket_id))
+        if known is not None and known != user:
+            del source.users[room, socket_id]
+            self._size -= 1
+            self._own_change(change if user is None else (room, socket_id, None, None), is_own=is_own)
+            self._remove(room, socket_id, known)
+        if user is None:
+            return
+        if known != user:
+            if self._size >= self._limits.max_presence_sockets:
+                self._refuse()
+                return
+            source.users[room, socket_id] = user
+            self._size += 1
+        sockets = self._rooms.setdefault(room, {}).setdefault(user, {})
+        is_new, is_changed = not sockets, known == user and sockets.get(socket_id) != meta
+        if known == user and not is_changed:
+            return
+        sockets[socket_id] = meta
+        self._own_change(change, is_own=is_own)
+        if is_new or is_changed:
+            self._say("join" if is_new else "update", room, Present(user, dict(sockets)))
+
+    def _remove(self, room: str, socket_id: str, user: str) -> None:
+        users = self._rooms.get(room, {})
+        sockets = users.get(user)
+        if sockets is None or socket_id not in sockets:
+            return  # two nodes have told of the same socket, and one has taken it back
+        meta = sockets.pop(socket_id)
+        if sockets:
+            return
+        del users[user]
+        if not users:
+            del self._rooms[room]
+        self._say("leave", room, Present(user, {socket_id: meta}))
+
+    def _refuse(self) -> None:
+        if not self.refused:
+            log.error("presence %r holds max_presence_sockets; who comes now is not in it", self.name)
+        self.refused += 1
+
+    def _say(self, event: str, room: str, present: Present) -> None:
+        self.tell(event, (room, present), self._server.run_later)
+
+    # -- to the other nodes
+
+    def _own_change(self, change: _Change, *, is_own: bool) -> None:
+        if is_own and self._cluster is not None and self._cluster.nodes:
+            self._change(change)
+
+    def _change(self, change: _Change) -> None:
+        self._queue.append(change)
+        if not self._is_flushing:
+            # What happens in one turn of the loop travels together.
+            self._is_flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        queue, self._queue = self._queue, []
+        for part in _parts(queue):
+            self._own.number += 1
+            self._tell_all("changes", self._own.number, part)
+
+    def _tell_all(self, what: str, *values: Any, node_id: str | None = None) -> None:
+        assert self._cluster is not None
+        try:
+            self._cluster.say(self._channel, what, *values, node_id=node_id)
+        except EnvelopeTooBig:
+            # The limits of one entry and of a message are far apart; where they were set close, the others miss it.
+            log.error("presence %r cannot tell other nodes: max_envelope_bytes is too small for it", self.name)
+
+    def _ask(self, node_id: str) -> None:
+        self._tell_all("ask", node_id=node_id)
+
+    def _beat(self) -> None:
+        if self._cluster is not None and self._cluster.nodes:
+            self._tell_all("number", self._own.number)
+
+    # -- told by the cluster
+
+    def _node_joined(self, node: Node) -> None:
+        self._ask(node.id)
+
+    def _node_left(self, node: Node, why: str) -> None:
+        source = self._sources.pop(node.id, None)
+        if source is not None:
+            for room, socket_id in list(source.users):
+                self._apply(source, (room, socket_id, None, None))
+
+    def _told(self, node_id: str, values: list[Any]) -> None:
+        """A node said something.  Raises ProtocolError for what makes no sense."""
+        assert self._cluster is not None
+        if values == ["ask"]:
+            self._answer(node_id)  # also where its hello is still to come
+            return
+        if node_id not in self._cluster.nodes:
+            return  # gone, or not known yet: then it is asked when it is
+        source = self._sources.get(node_id)
+        if source is None:
+            source = self._sources[node_id] = _Source()
+        try:
+            what, number, *rest = values
+            if type(number) is not int:
+                raise ProtocolError("A number is missing.")
+            if what == "changes":
+                (changes,) = rest
+                self._changes(node_id, source, number, [_read(change) for change in changes])
+            elif what == "whole":
+                part, is_last, entries = rest
+                self._whole(node_id, source, number, part, is_last, [_read(entry) for entry in entries])
+            elif what == "number" and (not source.is_synced or number != source.number):
+                self._lost_track(node_id, source)
+        except (TypeError, ValueError) as error:
+            raise ProtocolError("A node says what makes no sense.") from error
+
+    def _changes(self, node_id: str, source: _Source, number: int, changes: list[_Change]) -> None:
+        if source.is_synced and number == source.number + 1:
+            source.number = number
+            for change in changes:
+                self._apply(source, change)
+        elif not source.is_synced or number > source.number:
+            if source.is_synced:
+                self._lost_track(node_id, source)
+            if len(source.waiting) < _MAX_WAITING:
+                source.waiting.append((number, changes))
+
+    def _lost_track(self, node_id: str, source: _Source) -> None:
+        """Something was missed: what is known stays until the whole comes."""
+        if source.is_synced:
+            source.is_synced = False
+            source.waiting.clear()
+        self._ask(node_id)
+
+    def _answer(self, node_id: str) -> None:
+        """Tell one node all there is here, as it is with all that was said so far."""
+        self._flush()
+        entries = [
+            (room, socket_id, user, self._rooms[room][user][socket_id])
+            for (room, socket_id), user in self._own.users.items()
+        ]
+        parts = list(_parts(entries)) or [[]]
+        for number, part in enumerate(parts):
+            self._tell_all("whole", self._own.number, number, number == len(parts) - 1, part, node_id=node_id)
+
+    def _whole(
+        self, node_id: str, source: _Source, number: int, part: Any, is_last: Any, entries: list[_Change]
+    ) -> None:
+        if source.is_synced and number <= source.number:
+            return  # asked twice
+        if part == 0:
+            source.whole, source.whole_number, source.parts = [], number, 0
+        if source.whole is None or part != source.parts or number != source.whole_number:
+            source.whole = None  # a part was lost; the next heartbeat asks again
+            return
+        if len(source.whole) + len(entries) > self._limits.max_presence_sockets:
+            self._refuse()
+            entries = []
+        source.parts += 1
+        source.whole.extend((room, socket_id, user or "", meta) for room, socket_id, user, meta in entries)
+        if is_last is not True:
+            return
+        whole, source.whole = source.whole, None
+        source.number, source.is_synced = number, True
+        # First who is there, and then who is not: one who came back meanwhile has not left.
+        for entry in whole:
+            self._apply(source, entry)
+        there = {(room, socket_id) for room, socket_id, _, _ in whole}
+        for room, socket_id in [key for key in source.users if key not in there]:
+            self._apply(source, (room, socket_id, None, None))
+        waiting, source.waiting = source.waiting, []
+        for said, changes in waiting:
+            if said > source.number or not source.is_synced:
+                self._changes(node_id, source, said, changes)
+
+
+def _parts(entries: Sequence[Any]) -> Iterable[list[Any]]:
+    for at in range(0, len(entries), _PART_ENTRIES):
+        yield list(entries[at : at + _PART_ENTRIES])
+
+
+def _read(value: Any) -> _Change:
+    """A change as another node tells it.  Raises ValueError or TypeError."""
+    room, socket_id, user, meta = value
+    if not (isinstance(room, str) and isinstance(socket_id, str) and isinstance(user, (str, type(None)))):
+        raise ValueError("names are texts")
+    return room, socket_id, user, meta
