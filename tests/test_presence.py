@@ -326,8 +326,8 @@ async def test_after_an_outage_all_agree_again_and_nobody_has_flapped(quiet: Qui
         (pa, told), (pb, _), (pc, _) = (follow(io) for io in nodes.servers)
         ann, bob = client(a, "ann", "doc:1"), client(b, "bob", "doc:1")
         await turns()
-        quiet.expect("the backplane is down")
-        quiet.expect("the backplane is back")
+        quiet.expect("is down")
+        quiet.expect("is back")
         bus_of(b).cut = True
         bob.disconnect()
         client(b, "bea", "doc:1")

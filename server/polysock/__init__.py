@@ -30,8 +30,8 @@ from .backplane import BackplaneDown
 from .connection import Connection
 from .enginerouter import EngineIORouter
 from .handshake import ConnectionRefused, Handshake
-from .publisher import Publisher, SyncPublisher
 from .presence import Presence
+from .publisher import Publisher, SyncPublisher
 from .remote import RemoteSocket
 from .router import SockJSRouter
 from .server import Server

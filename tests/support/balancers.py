@@ -11,7 +11,7 @@ from support.programs import Host, Program
 
 __all__ = ["listener", "nginx", "nginx_configuration", "start_nginx"]
 
-NGINX_HOW = "install nginx (Debian: nginx-light)"
+NGINX_HOW = "apt-get install nginx"
 
 # What nginx needs in any case to run beside others, in a folder of its own.
 _FRAME = """\

@@ -96,6 +96,10 @@ class Program:
         if self._process.poll() is not None:
             raise ProgramFailed(f"{self._process.args!r} left ({self._process.returncode}):\n{self.written()}")
 
+    def code(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._process.poll()
+
     def memory_bytes(self) -> int:
         """What it holds of the machine's memory now (Linux)."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
@@ -138,7 +142,7 @@ def joined_hosts() -> Iterator[tuple[Host, Host]]:
 
     A program in one of them can serve a listening socket that was made outside: that is how a test reaches it.
     """
-    need_program("ip", how="install iproute2")
+    need_program("ip", how="apt-get install iproute2")
     if os.geteuid() != 0:
         lacking("the right to make network namespaces", "run as root")
     name = f"polysock-{uuid.uuid4().hex[:8]}"
