@@ -6,24 +6,31 @@ import json
 import os
 import re
 import stat
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tornado.web import Application
 
-from polysock import Connection, EngineIORouter, Server, SettingError, SockJSRouter, StateError
+from polysock import Connection, EngineIORouter, Presence, Server, SettingError, SockJSRouter, StateError
 from polysock.backplane import BackplaneDown, MemoryBackplane, MemoryBus
+from polysock.testing import Client as InMemory
 from support.clients import (
     Client,
+    Quiet,
     quiet,  # noqa: F401  # autouse: nothing here logs unannounced
     turns,
+    until,
 )
 from support.cluster import cluster_of
 from support.rawhttp import request
+from support.redis_server import RedisServer
 from support.serving import serving_application
 
+LONG_S = 30.0  # backplanes wait longer before each further try
 SECRET = "a secret of these tests, and of nobody else"
 
 
@@ -199,3 +206,80 @@ async def test_calls_that_make_no_sense() -> None:
     with pytest.raises(TypeError, match="SockJSRouter"):
         io.share(Application())  # type: ignore[arg-type]
     Server().share(SockJSRouter(Echo, "/s"))  # without a cluster there is nothing to share
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with tempfile.TemporaryDirectory(prefix="ps") as folder, RedisServer(Path(folder)) as server:
+        yield server
+
+
+@pytest.fixture(params=["unix", "redis"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "redis":
+        yield request.getfixturevalue("redis").url
+        return
+    with tempfile.TemporaryDirectory(prefix="ps") as folder:
+        yield f"unix://{folder}/mesh"
+
+
+@asynccontextmanager
+async def three_nodes(url: str) -> AsyncIterator[tuple[list[Server], list[Presence]]]:
+    """Servers that know each other, with a presence of the room ``red``, which all clients join."""
+    servers = [Server(backplane=url) for _ in range(3)]
+    try:
+        for io in servers:
+            io.on("connection", lambda socket: socket.join("red"))
+            await io.start()
+        presences = [io.sockets.presence("red") for io in servers]
+        await until(lambda: all(len(cluster_of(io).nodes) == 2 for io in servers))
+        yield servers, presences
+    finally:
+        for io in servers:
+            await io.stop()
+            io.close()
+
+
+def agree(presences: list[Presence], *ids: str | None) -> bool:
+    return all({present.user for present in presence.members("red")} == set(ids) for presence in presences)
+
+
+async def test_all_of_it_over_a_real_backplane(url: str) -> None:
+    """Events, requests, presence, and a node that leaves."""
+    async with three_nodes(url) as ((a, b, c), presences):
+        ann, bob = InMemory(a), InMemory(b)
+        for io in (a, b):
+            await cluster_of(io).settled()
+        c.to("red").emit("x", b"\xff")
+        assert await ann.wait("x") == await bob.wait("x") == (b"\xff",)
+        c.to(str(ann.id)).emit("y")
+        await ann.wait("y")
+        bob.on("ask", lambda: "yes")
+        result = await a.to("red").call("ask", timeout=0.2)
+        assert (result.answers, result.missing, result.unreached) == ({bob.id: "yes"}, (ann.id,), ())
+        assert await c.to("red").count() == 2
+        await until(lambda: agree(presences, ann.id, bob.id))
+        await b.stop()
+        await until(lambda: agree([presences[0], presences[2]], ann.id))
+        assert await c.count() == 1
+
+
+async def test_a_redis_that_is_gone_for_a_while(redis: RedisServer, quiet: Quiet) -> None:  # noqa: F811
+    """Local delivery stands, and presence agrees again although changes were lost."""
+    async with three_nodes(redis.url) as ((a, b, _), presences):
+        ann, bob = InMemory(a), InMemory(b)
+        await until(lambda: agree(presences, ann.id, bob.id))
+        quiet.expect(f"the backplane {redis.url} is down")
+        quiet.expect(f"the backplane {redis.url} is back")
+        redis.stop()
+        await until(lambda: not cluster_of(a).is_up and not cluster_of(b).is_up)
+        bob_id = bob.id
+        bob.disconnect()
+        cat = InMemory(b)
+        assert a.to("red").emit("x") == b.to("red").emit("x") == 1
+        assert (await a.count()).unreached
+        assert agree(presences[:1], ann.id, bob_id)
+        redis.start()
+        await until(lambda: agree(presences, ann.id, cat.id), LONG_S)
+        a.emit("y")
+        await cat.wait("y", LONG_S)

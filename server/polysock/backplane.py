@@ -67,20 +67,14 @@ class Backplane(ABC):
         """How often what happened: ``published``, ``received``, ``dropped`` (not sent: down, or over a bound),
         ``outages``; and what a backplane counts beside that."""
         self.on_change: Callable[[bool], None] | None = None
-        """Told False when the backplane goes down and True when it is back and subscribed again."""
+        """Told False when the backplane goes down and True when it is back and subscribed again.  The backplane logs
+        both itself, one warning each: it knows why."""
         self.on_node_lost: Callable[[str], None] | None = None
         """Told the id of a node that has gone, by a backplane that knows so at once; not all do."""
 
-    def _changed(self, up: bool, name: str, reason: str = "") -> None:
-        """For subclasses: count an outage, log a line each way, and tell ``on_change``, whose failure is its own.
-
-        *name*: what it is and where, without secrets; *reason*: what went wrong.
-        """
+    def _changed(self, up: bool) -> None:
+        """For subclasses: count an outage, and tell ``on_change``, whose failure is its own."""
         self.counters["outages"] += not up
-        if up:
-            log.warning("the backplane %s is back", name)
-        else:
-            log.warning("the backplane %s is down, and this node by itself: %s", name, reason)
         if self.on_change is not None:
             try:
                 self.on_change(up)
@@ -194,8 +188,7 @@ class MemoryBackplane(Backplane):
         if value is self._cut:
             return
         self._cut = value
-        if self._receive is not None:
-            self._changed(not value, "in memory", "it was cut")
+        self._changed(not value)
 
     @property
     def is_up(self) -> bool:

@@ -401,11 +401,12 @@ class _Peer:
         self._mesh = mesh
         self._tries = 0
         self._timer: Timer | None = None
+        self._held: socket.socket | None = None  # connected, and not greeted before the next try is due
 
     def connect(self) -> None:
         self._timer = None
         try:
-            sock = self._mesh.folder.connect(self.name)
+            sock = self._let_go() or self._mesh.folder.connect(self.name)
         except Gone:
             self._mesh.forget(self)
         except OSError:
@@ -438,16 +439,43 @@ class _Peer:
         greeted = self.link is not None and self.link.is_greeted
         self.link = None
         if greeted:
-            # Whether the process has ended, its socket tells now.
             self.was_linked = True
-            try:
-                self._mesh.folder.connect(self.name).close()
-            except Gone:
-                self._mesh.forget(self)
-                return
-            except OSError:
-                pass
-        self._again()
+            self._look(hold=True)
+        else:
+            self._again()
+
+    def _look(self, *, hold: bool) -> None:
+        """Whether the process has ended, its socket tells now.  If not: try again later."""
+        try:
+            sock = self._mesh.folder.connect(self.name)
+        except Gone:
+            self._mesh.forget(self)
+            return
+        except OSError:
+            pass
+        else:
+            if hold:
+                # A process that ends may lose this connection before its socket.  So the next one is made at once, and
+                # its end tells, too.
+                self._held = sock
+                asyncio.get_running_loop().add_reader(sock, self._held_ended)
+            else:
+                sock.close()
+        if self._timer is None:
+            self._again()
+
+    def _held_ended(self) -> None:
+        # Nobody greets there before we do.
+        sock = self._let_go()
+        if sock is not None:
+            sock.close()
+            self._look(hold=False)
+
+    def _let_go(self) -> socket.socket | None:
+        sock, self._held = self._held, None
+        if sock is not None:
+            asyncio.get_running_loop().remove_reader(sock)
+        return sock
 
     def _again(self) -> None:
         self._tries += 1
@@ -463,6 +491,9 @@ class _Peer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        sock = self._let_go()
+        if sock is not None:
+            sock.close()
 
     def forget(self) -> None:
         self._cancel()

@@ -92,7 +92,8 @@ class RedisBackplane(Backplane):
         self._chance = chance
         self._receive: Receive | None = None
         self._supervisor: asyncio.Task[None] | None = None
-        self._session: _Session | None = None
+        self._session: _Session | None = None  # up, or on its way up
+        self._last: _Session | None = None
 
     def __repr__(self) -> str:
         return f"<RedisBackplane {self.address} prefix={self.prefix.decode('ascii')!r}>"
@@ -124,6 +125,10 @@ class RedisBackplane(Backplane):
             await self._session.emptied()
         supervisor.cancel()
         await asyncio.wait((supervisor,))
+        # It may have been about to do so.
+        if self._last is not None:
+            await self._last.close()
+            self._last = None
 
     @property
     def is_up(self) -> bool:
@@ -174,12 +179,13 @@ class RedisBackplane(Backplane):
     async def _supervise(self, begun: asyncio.Future[None]) -> None:
         tries = 0
         while True:
-            self._session = session = _Session(self)
+            self._session = self._last = session = _Session(self)
             try:
                 await session.open(self._connection)
                 tries = 0
                 if begun.done():
-                    self._changed(True, self.address)
+                    log.warning("the backplane %s is back", self.address)
+                    self._changed(True)
                 else:
                     begun.set_result(None)
                 await session.broken()
@@ -189,7 +195,8 @@ class RedisBackplane(Backplane):
                 if not begun.done():
                     begun.set_exception(BackplaneDown(f"{self.address}: {self._plain(error)}"))
                 elif session.is_up and self._receive is not None:
-                    self._changed(False, self.address, self._plain(error))
+                    log.warning("the backplane %s is down: %s", self.address, self._plain(error))
+                    self._changed(False)
             finally:
                 self._session = None
                 await session.close()
@@ -321,7 +328,7 @@ class _Session:
         await self._reach(self._failed)
 
     async def close(self) -> None:
-        """Let go of everything; who waits for something is told."""
+        """Let go of everything; who waits for something is told.  May be called again."""
         self.is_up = False
         for timer in self._timers:
             timer.cancel()
@@ -330,6 +337,10 @@ class _Session:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for connection in (self._listening, self._publishing):
             if connection is not None:
+                # redis-py closes in good order: what a dead Redis does not take would wait for it.
+                writer = getattr(connection, "_writer", None)
+                if writer is not None:
+                    writer.transport.abort()
                 with suppress(RedisError, OSError):
                     await connection.disconnect(nowait=True)
         counters = self._owner.counters

@@ -97,7 +97,7 @@ class Cluster(EventHandlers):
     """``io.cluster``: this process among the others.
 
     Handlers: ``on("node_joined", fn)`` gets a ``Node``, ``on("node_left", fn)`` a ``Node`` and why: ``"bye"``,
-    ``"lost"`` (its connection broke) or ``"silent"``.
+    ``"lost"`` (its connection broke) or ``"silent"``, ``on("backplane_changed", fn)`` whether it is up.
     """
 
     def __init__(
@@ -247,21 +247,6 @@ class Cluster(EventHandlers):
                 self.backplane.publish(channel, data)
         return reached
 
-    def hand_over(self, packet: Event, target: Target) -> Awaitable[int]:
-        """Send *packet* to other nodes alone; awaited, how many it was handed to.  It raises BackplaneDown then.
-
-        Raises TypeError or ValueError for arguments that cannot travel, before anybody got anything.
-        """
-        channels = channels_for(packet.namespace, target, self.nodes.__contains__)
-        data = encode(Emit(*self._stamp(), packet, target, is_twice=len(channels) > 1), self.limits)
-
-        async def deliver() -> int:
-            if not self.is_up:
-                raise BackplaneDown("this node is not in its cluster now")
-            return sum([await self.backplane.deliver(channel, data) for channel in channels])
-
-        return deliver()
-
     def emit_direct(self, member_id: str, node_id: str, packet: Event, *, volatile: bool = False) -> bool:
         """Send *packet* to one client of another node; False where there is no way.
 
@@ -410,7 +395,12 @@ class Cluster(EventHandlers):
     def _changed(self, is_up: bool) -> None:
         if not self.is_running:
             return
-        self.counters["outages"] += not is_up
+        # For whoever looks closely: the backplane itself has said what happened to it.
+        if is_up:
+            log.info("the backplane is back")
+        else:
+            self.counters["outages"] += 1
+            log.info("the backplane is down: this node is by itself until it is back")
         self._roster.backplane_changed(is_up)
         self._tell("backplane_changed", is_up)
 

@@ -25,16 +25,17 @@ HOW = "apt-get install redis-server"
 class RedisServer:
     """Started when entered; ``stop`` and ``start`` take it away and bring it back at the same port."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, tls: bool = False) -> None:
         """*options*: as on the command line, after those for the port and for keeping nothing."""
         self.folder = folder
         self.options = options
+        self.tls = tls
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://{ADDRESS}:{self.port}"
+        return f"{'rediss' if self.tls else 'redis'}://{ADDRESS}:{self.port}"
 
     def __enter__(self) -> RedisServer:
         for _ in range(TRIES):
@@ -53,7 +54,8 @@ class RedisServer:
     def _begin(self) -> bool:
         program = need_program("redis-server", how=HOW)
         # Redis takes its configuration from the working folder for nothing, but writes there what it may write at all.
-        command = [program, "--bind", ADDRESS, "--port", str(self.port), "--dir", str(self.folder)]
+        ports = ["--port", "0", "--tls-port", str(self.port)] if self.tls else ["--port", str(self.port)]
+        command = [program, "--bind", ADDRESS, *ports, "--dir", str(self.folder)]
         command += ["--save", "", "--appendonly", "no", "--daemonize", "no", *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.folder)
         assert self.process.stdout is not None
