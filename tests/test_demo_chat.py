@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import os
 import re
 import select
+import signal
 import subprocess
 import sys
+import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +32,9 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 import polysock
 from polysock.client_files import SOCKETIO_GENERATIONS
 from polysock.testing import Client
+from polysock_transports.placement import NODE_ID_CHARS
+from support.clients import turns
+from support.cluster import bus_of, world
 from support.emulation import once_more
 from support.needs import need_npm
 
@@ -40,6 +46,10 @@ DRIVERS = ROOT / "tests" / "chat_drivers.js"
 KEY = "k" * 16
 #: What the driven pages say.
 ANSWER = 'answer <b>&amp;</b> "\u00e9\u6f22\U0001f600"'
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
 
 
 def load_run() -> ModuleType:
@@ -177,6 +187,134 @@ async def test_a_flood_is_refused_and_the_limits_hold(hub: polysock.Server) -> N
     assert Counter("error" in answer for answer in crowd)[True] == 2  # the lobby and the flooder's room were there
 
 
+# -- several workers
+
+
+def ids(answer: dict[str, Any]) -> list[str]:
+    return [one["nick"] for one in answer["people"]]
+
+
+def named(client: Client, name: str) -> list[Any]:
+    """The values of the events of this name that came since."""
+    return [event[1] for event in client.take() if event[0] == name]
+
+
+async def test_workers_are_one_chat() -> None:
+    async with world(2, run.Chat) as there:
+        one, two = there.servers
+        ann, bob, eve = come(one), come(two), come(two)
+        await enter(ann, "Ann")
+        await turns()
+        assert ids(await enter(bob, "Bob")) == ["Ann", "Bob"]
+        assert (await enter(eve, "Eve", "elsewhere"))["rooms"] == [["lobby", 2], ["elsewhere", 1]]
+        await turns()
+        events = ann.take()
+        assert ("joined", {"id": bob.id, "nick": "Bob", "client": "", "transport": "websocket"}) in events
+        assert events[-1] == ("rooms", [["lobby", 2], ["elsewhere", 1]])
+
+        assert await ann.call("say", "hello") == {"ok": True}
+        assert await bob.call("say", "hello too") == {"ok": True}
+        await turns()
+        for client in (ann, bob):
+            assert [said["text"] for said in named(client, "said")] == ["hello", "hello too"]
+        assert await ann.call("whisper", eve.id, "psst") == {"ok": True}
+        await turns()
+        for client in (ann, eve):
+            assert [(said["text"], said["toNick"]) for said in named(client, "whispered")] == [("psst", "Eve")]
+
+        late = come(two)
+        history = (await enter(late, "Late"))["history"]
+        assert [said["text"] for said in history] == ["hello", "hello too"]
+        numbers = [said["n"] for said in history]
+        assert numbers == sorted(set(numbers))
+
+        eve.disconnect()
+        await turns()
+        assert named(ann, "rooms")[-1] == [["lobby", 3]]
+        assert "called" in (await enter(come(one), "LATE", key="x" * 16))["error"]
+
+
+async def test_a_name_belongs_to_one_on_all_workers() -> None:
+    async with world(2, run.Chat) as there:
+        one, two = there.servers
+        ann = come(one)
+        await enter(ann, "Ann")
+        await turns()
+        assert "called" in (await enter(come(two), "\uff21NN", key="x" * 16))["error"]
+        back = come(two)  # the same page, before its old connection was missed, and on another worker
+        assert ids(await enter(back, "Ann")) == ["Ann"]
+        await turns()
+        assert ann.close_reason is not None
+        assert ann.close_reason.code == 3000
+        assert ids(await enter(come(one), "Bob")) == ["Ann", "Bob"]
+
+
+async def test_of_two_who_want_a_name_at_once_no_more_than_one_gets_it() -> None:
+    async with world(3, run.Chat) as there:
+        rivals = [come(io) for io in there.servers]
+        answers = await asyncio.gather(*(enter(each, "Ann", key=str(n) * 16) for n, each in enumerate(rivals)))
+        assert sum("error" not in answer for answer in answers) <= 1
+        await turns()
+        late = await enter(come(there.servers[0]), "Late", key="x" * 16)
+        assert len(late["people"]) <= 2
+        # Nobody keeps what nobody got.
+        if late["people"] == [late["people"][-1]]:
+            assert "error" not in await enter(come(there.servers[1]), "Ann", key="x" * 16)
+
+
+async def test_a_worker_that_comes_later_knows_it_all() -> None:
+    async with world(1, run.Chat) as there:
+        ann = come(there.servers[0])
+        await enter(ann, "Ann")
+        await ann.call("say", "hello")
+        io = there.make()
+        run.Chat(io)
+        await io.start()
+        await turns(20)
+        answer = await enter(come(io), "Bob")
+        assert ids(answer) == ["Ann", "Bob"]
+        assert [said["text"] for said in answer["history"]] == ["hello"]
+        assert "called" in (await enter(come(io), "Ann", key="x" * 16))["error"]
+
+
+async def test_those_on_a_worker_that_dies_have_left() -> None:
+    async with world(2, run.Chat) as there:
+        one, two = there.servers
+        ann, bob = come(one), come(two)
+        await enter(ann, "Ann")
+        await turns()
+        await enter(bob, "Bob", "elsewhere")
+        await turns()
+        bob.take()
+        there.kill(one)
+        await there.pass_time(20)
+        assert named(bob, "rooms")[-1] == [["lobby", 0], ["elsewhere", 1]]
+        assert ids(await enter(come(two), "Ann", key="x" * 16)) == ["Ann"]
+
+
+async def test_workers_that_had_lost_each_other_agree_again() -> None:
+    async with world(2, run.Chat) as there:
+        one, two = there.servers
+        stays, goes = come(one), come(one)
+        await enter(stays, "Stays")
+        await enter(goes, "Goes")
+        await turns()
+        for io in there.servers:
+            bus_of(io).cut = True
+        goes.disconnect()
+        rivals = [come(io) for io in there.servers]
+        for number, each in enumerate(rivals):
+            assert "error" not in await enter(each, "Ann", key=str(number) * 16)
+        for io in there.servers:
+            bus_of(io).cut = False
+        await turns(30)
+        answers = [await enter(come(io), f"Late {n}", "elsewhere") for n, io in enumerate(there.servers)]
+        assert answers[1]["rooms"][0] == ["lobby", 2]
+        assert sum(each.close_reason is None for each in rivals) == 1
+        people = ids(await enter(come(two), "Last"))
+        assert sorted(people) == ["Ann", "Last", "Stays"]
+
+
 # -- pages in engines
 
 
@@ -199,6 +337,68 @@ def started(script: str, *options: str) -> Iterator[tuple[subprocess.Popen[str],
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
+
+
+async def test_several_workers_at_a_prompt() -> None:
+    """As a stranger starts it: two processes, one chat.  One is killed, and another takes its place."""
+    with started("run.py", "--port=0", "--workers=2") as (process, url):
+        async with AsyncExitStack() as stack:
+
+            async def come(nick: str, elsewhere: str = "") -> tuple[Plain, str]:
+                """Somebody on a worker, another one than *elsewhere*; which one it is."""
+                deadline = time.monotonic() + PAGE_S
+                while time.monotonic() < deadline:  # which worker takes a connection is the system's to say
+                    partner = Plain(url, "lobby", nick)
+                    async with AsyncExitStack() as trial:
+                        await trial.enter_async_context(partner)
+                        # An id begins with its worker's.
+                        node = (await partner.event("#connect"))["sid"][:NODE_ID_CHARS]
+                        await partner.event("rooms")  # it is in
+                        if node != elsewhere:
+                            stack.push_async_exit(trial.pop_all())
+                            return partner, node
+                pytest.fail(f"{nick} found no other worker")
+
+            async def hears_of(partner: Plain, nick: str) -> None:
+                while (await partner.event("left"))["nick"] != nick:
+                    pass
+
+            ann, one = await come("Ann")
+            bob, two = await come("Bob", elsewhere=one)
+            await ann.emit("say", "hello")
+            assert (await bob.event("said"))["text"] == "hello"
+            workers = children(process.pid)
+            assert len(workers) == 2
+            os.kill(workers[0], signal.SIGKILL)
+            left = await asyncio.gather(hears_of(ann, "Bob"), hears_of(bob, "Ann"), return_exceptions=True)
+            # Whoever was there has lost the connection; the other one hears of it.
+            lost = [isinstance(each, BaseException) for each in left]
+            assert sorted(lost) == [False, True]
+            stays, node = (bob, two) if lost[0] else (ann, one)
+            new, _ = await come("New", elsewhere=node)
+            await stays.emit("say", "hello again")
+            assert (await new.event("said"))["text"] == "hello again"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(STOP_S) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--workers=0"], "workers must be a number from 1 to 1024"),
+        (["--workers=some"], 'or "auto"'),
+        (["--workers=2", "--debug"], "one worker only"),
+        (["--backplane=http://x"], "a backplane is"),
+        (["--backplane=redis://127.0.0.1:1"], "Cannot reach the backplane"),
+    ],
+)
+def test_options_that_make_no_sense(options: list[str], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "run.py", "--port=0", *options], cwd=ROOT, capture_output=True, text=True, timeout=START_S
+    )
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -230,17 +430,22 @@ async def end(socket: WebSocketClientConnection) -> None:
 class Plain:
     """A partner without a library."""
 
-    def __init__(self, url: str, room: str) -> None:
+    def __init__(self, url: str, room: str, nick: str = "Python") -> None:
         self.address = url.replace("http", "ws", 1) + "plain/websocket?ns=/chat"
         self.room = room
+        self.nick = nick
+        self.is_over = False
 
     async def __aenter__(self) -> Plain:
         self.socket = await websocket_connect(self.address)
-        await self.emit("enter", {"nick": "Python", "room": self.room, "key": KEY})
+        await self.emit("enter", {"nick": self.nick, "room": self.room, "key": KEY})
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await end(self.socket)
+        if self.is_over:
+            self.socket.close()
+        else:
+            await end(self.socket)
 
     async def emit(self, *event: Any) -> None:
         await self.socket.write_message(json.dumps(event))
@@ -249,6 +454,7 @@ class Plain:
         """The value of the next event of this name."""
         while True:
             text = await asyncio.wait_for(self.socket.read_message(), PAGE_S)
+            self.is_over = text is None
             assert text is not None, f"the connection ended before {name!r}"
             message = json.loads(text)
             if message[0] == name:

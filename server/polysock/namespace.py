@@ -147,6 +147,11 @@ class Namespace(_Guarded):
         """Everybody who can take it this moment."""
         return Broadcast(self, EVERYONE, volatile=True)
 
+    @property
+    def local(self) -> Broadcast:
+        """Everybody on this node."""
+        return Broadcast(self, EVERYONE, local=True)
+
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> CallResult:
         """Send an event to everybody and collect their acks."""
         return await Broadcast(self, EVERYONE).call(event, *args, timeout=timeout)

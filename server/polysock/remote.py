@@ -201,13 +201,17 @@ class Everywhere:
 
     _namespace: Namespace
     _target: Target
+    _is_local: bool
+
+    def _ask(self, what: str, *args: Any) -> Request | None:
+        return None if self._is_local else _request(self._namespace, self._target, what, *args)
 
     def clients(self) -> list[Socket]:
         raise NotImplementedError
 
     async def fetch_sockets(self) -> FetchedSockets:
         """The clients meant, of all nodes."""
-        namespace, request = self._namespace, _request(self._namespace, self._target, "fetch")
+        namespace, request = self._namespace, self._ask("fetch")
         cluster = namespace.server.cluster
         found = FetchedSockets()
 
@@ -219,7 +223,7 @@ class Everywhere:
 
     async def count(self) -> Count:
         """How many clients are meant, on all nodes, without listing them."""
-        request = _request(self._namespace, self._target, "count")
+        request = self._ask("count")
         return _summed(Count, len(self.clients()), await _replies(request))
 
     async def sockets_join(self, *rooms: str) -> Reached:
@@ -235,7 +239,7 @@ class Everywhere:
         return await self._do("dismiss", close)
 
     async def _do(self, what: str, value: Any) -> Reached:
-        request = _request(self._namespace, self._target, what, None, value)
+        request = self._ask(what, None, value)
         clients = self.clients()
         _DO[what](clients, value)
         return _summed(Reached, len(clients), await _replies(request))

@@ -260,6 +260,10 @@ class Server:
     def volatile(self) -> Broadcast:
         return self.sockets.volatile
 
+    @property
+    def local(self) -> Broadcast:
+        return self.sockets.local
+
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> CallResult:
         return await self.sockets.call(event, *args, timeout=timeout)
 

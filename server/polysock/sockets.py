@@ -37,29 +37,35 @@ class Broadcast(Everywhere):
     Each step returns a new one; none of them is changed.
     """
 
-    __slots__ = ("_namespace", "_target", "_volatile")
+    __slots__ = ("_is_local", "_namespace", "_target", "_volatile")
 
-    def __init__(self, namespace: Namespace, target: Target, *, volatile: bool = False) -> None:
+    def __init__(self, namespace: Namespace, target: Target, *, volatile: bool = False, local: bool = False) -> None:
         self._namespace = namespace
         self._target = target
         self._volatile = volatile
+        self._is_local = local
 
     def to(self, *rooms: str) -> Broadcast:
         """These rooms (or ids) too; whoever is in several gets it once."""
         target = Target((*self._target.rooms, *rooms), self._target.but)
-        return Broadcast(self._namespace, target, volatile=self._volatile)
+        return Broadcast(self._namespace, target, volatile=self._volatile, local=self._is_local)
 
     in_ = to
 
     def except_(self, *rooms_or_ids: str) -> Broadcast:
         """Not those in these rooms, nor those with these ids."""
         target = Target(self._target.rooms, (*self._target.but, *rooms_or_ids))
-        return Broadcast(self._namespace, target, volatile=self._volatile)
+        return Broadcast(self._namespace, target, volatile=self._volatile, local=self._is_local)
 
     @property
     def volatile(self) -> Broadcast:
         """Only to those that can take it this moment; the others miss it."""
-        return Broadcast(self._namespace, self._target, volatile=True)
+        return Broadcast(self._namespace, self._target, volatile=True, local=self._is_local)
+
+    @property
+    def local(self) -> Broadcast:
+        """Only those of this node."""
+        return Broadcast(self._namespace, self._target, volatile=self._volatile, local=True)
 
     def emit(self, event: str, *args: Any) -> int:
         """Send an event; returns to how many on this node.  The arguments are encoded before this returns.
@@ -69,7 +75,7 @@ class Broadcast(Everywhere):
         namespace = self._namespace
         packet = Event(namespace.name, check_event(event), args)
         cluster = namespace.server.cluster
-        if cluster is not None:
+        if cluster is not None and not self._is_local:
             return cluster.emit(namespace, packet, self._target, volatile=self._volatile)
         return namespace.hub.deliver(self._target, packet, volatile=self._volatile)
 
@@ -89,7 +95,8 @@ class Broadcast(Everywhere):
         """
         namespace = self._namespace
         limit = namespace.server.ack_timeout if timeout is None else timeout
-        request = prepare_call(namespace, self._target, check_event(event), args, limit)
+        check_event(event)
+        request = None if self._is_local else prepare_call(namespace, self._target, event, args, limit)
         if request is None:
             return await self.call_here(self.clients(), event, args, limit)
         try:

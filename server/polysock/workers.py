@@ -188,26 +188,29 @@ async def _serve_alone(
     serve: Serve, sockets: list[socket.socket], backplane: str | None, stop_s: float, ready: Callable[[], None]
 ) -> None:
     worker = Worker(0, 1, sockets, backplane, ready)
-    loop = asyncio.get_running_loop()
+    loop, serving = asyncio.get_running_loop(), asyncio.current_task()
+    assert serving is not None
+    is_cut_off = False
+
+    def cut_off() -> None:
+        nonlocal is_cut_off
+        is_cut_off = True
+        log.warning("what is served did not end within %g s and is cut off", stop_s)
+        serving.cancel()
 
     def stop() -> None:
         worker.stop()
+        loop.call_later(stop_s, cut_off)
         loop.remove_signal_handler(signal.SIGINT)  # a second Ctrl+C ends it as it ends every Python program
 
     if os.name == "posix":
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
-    serving, stopping = asyncio.ensure_future(serve(worker)), asyncio.ensure_future(worker._stop.wait())
-    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    await asyncio.wait({serving}, timeout=stop_s)
-    if not serving.done():
-        log.warning("what is served did not end within %g s and is cut off", stop_s)
-        serving.cancel()
-        with suppress(asyncio.CancelledError):
-            await serving
-        return
-    serving.result()
+    try:
+        await serve(worker)
+    except asyncio.CancelledError:
+        if not is_cut_off:
+            raise
 
 
 # -- a worker
