@@ -9,12 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,25 +18,15 @@ import pytest
 from interop.socketio_app import Lab, make_io
 from support.clients import Client, quiet, until
 from support.hub import WireClient, assert_no_ghosts
-from support.needs import need_npm, need_program
 from support.rawhttp import Connection, WireSocket, request
 from support.serving import serving
+from support.socketio_node import PACKAGES, SOCKJS_TRANSPORTS, TRANSPORTS, node
 
 __all__ = ["quiet"]
 
-CLIENT = Path(__file__).resolve().parent / "interop" / "socketio_client.js"
 PROCESS_S = 40.0
 STEP_S = 10.0
 
-PACKAGES = {
-    "0.9.17": "socket.io-client-0.9",
-    "1.7.4": "socket.io-client-1",
-    "2.5.0": "socket.io-client-2",
-    "3.1.3": "socket.io-client-3",
-    "4.8.4": "socket.io-client-4",
-}
-TRANSPORTS: dict[str, tuple[str, ...]] = dict.fromkeys(PACKAGES, ("polling", "websocket", "upgrade"))
-TRANSPORTS["0.9.17"] = ("websocket", "xhr-polling")
 SCENARIOS = (
     "connect",
     "events",
@@ -68,30 +54,6 @@ CELLS = [
     for scenario in SCENARIOS
     if (version, scenario) != ("0.9.17", "binary")
 ]
-
-
-@asynccontextmanager
-async def node(*arguments: str) -> AsyncIterator[Process]:
-    """The driver; it is stopped when this ends, if it has not ended."""
-    program = need_program("node", "nodejs", how="install Node.js (Debian: nodejs)")
-    folders = {need_npm(package).parents[1] for package in (*PACKAGES.values(), "sockjs-client")}
-    process = await asyncio.create_subprocess_exec(
-        program,
-        "--no-deprecation",  # the old ones use what Node calls deprecated today
-        CLIENT,
-        *arguments,
-        env={**os.environ, "NODE_PATH": os.pathsep.join(map(str, folders))},
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-        limit=1 << 24,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
 
 
 @dataclass
@@ -202,7 +164,7 @@ async def test_one_room_with_a_member_of_every_generation_and_every_other_kind()
         for _ in ("retry", "hello"):
             await feed.read_until(b"\n\n")
         assert (await asyncio.wait_for(process.stdout.readline(), PROCESS_S)) == b"ready\n"
-        nodes = sum(map(len, TRANSPORTS.values())) + 4
+        nodes = sum(map(len, TRANSPORTS.values())) + len(SOCKJS_TRANSPORTS)
         assert len(io.sockets.clients(ROOM)) == nodes + 3
 
         assert io.to(ROOM).emit("news", *NEWS) == nodes + 4

@@ -3,9 +3,16 @@
  *
  *     node socketio_client.js URL VERSION       one JSON line for each scenario on each transport:
  *                                               {"transport", "scenario", "error": null | text, "saw": {...}}
- *     node socketio_client.js URL room ROOM     a member of ROOM for each version and transport, and sockjs-client ones;
- *                                               prints "ready" when all are in; told "report" on standard input, one
- *                                               line {member: [what it got as "news", ...]}, and ends
+ *     node socketio_client.js URL VERSION SCENARIO      that one alone; "numbers" is played only when asked for, and
+ *                                               also with VERSION "sockjs-client"
+ *     node socketio_client.js URL room ROOM [SENDERS]   a member of ROOM for each version and transport, and sockjs-client
+ *                                               ones; prints "ready" when all are in; told "report" on standard input,
+ *                                               one line {member: [what it got as "news", ...]}, once each has heard
+ *                                               "end" SENDERS times, and ends
+ *     node socketio_client.js URL stay ROOM     some members of ROOM that come back whenever they are cut off. A JSON line
+ *                                               for each time that one is in, {"who", "where", "stay"}, or out, {"who",
+ *                                               "reason"}; told "report", one line {member: [[what it got as "news", ...]
+ *                                               for each stay]}, and ends
  *
  * The application at URL is socketio_app.py, which says what its events do; "/lab/..." is how scenarios start and stop
  * servers and learn what a server saw. The packages are found through NODE_PATH, as socket.io-client-0.9, -1, -2, -3, -4
@@ -21,6 +28,11 @@ const WAIT_MS = 10000;
 const RECONNECT_MS = 20;
 const BURST = 200;
 const TRICKLE = 20;
+const NUMBERS = 1000;
+const STAYING = 2;
+// So many at once, and the next ones when so few are not answered.
+const BATCH = 100;
+const SOCKJS = ['websocket', 'xhr-streaming', 'xhr-polling', 'eventsource'];
 const BIG_BYTES = 300000;
 
 // What a payload's framing, UTF-8 done twice, JSON, or a packet's own separators could choke on.
@@ -206,7 +218,7 @@ class Stage {
   }
 
   client(base = this.base, query = {}) {
-    const Client = isOld(this.version) ? Legacy : Modern;
+    const Client = this.version === 'sockjs-client' ? OverSockJS : isOld(this.version) ? Legacy : Modern;
     const client = new Client(this.version, base, this.transport, { tag: this.tag, ...query });
     this.clients.push(client);
     return client;
@@ -483,14 +495,59 @@ const scenarios = {
   },
 };
 
+/* Of those that are played when asked for. */
+const further = {
+  /** A thousand each way, in order and without loss, on every connection that the transport makes meanwhile. */
+  async numbers(stage) {
+    const client = stage.client();
+    const { main } = client;
+    const got = [];
+    let sent = 0;
+    let isSettled = stage.transport !== 'upgrade';
+    const send = () => {
+      // Some are left for the time after the upgrade.
+      for (let left = Math.min(BATCH, (isSettled ? NUMBERS : NUMBERS - BATCH) - sent); left > 0; left--) {
+        main.emit('number', sent++);
+      }
+    };
+    const over = within(new Promise((resolve) => {
+      main.on('numbered', (number) => {
+        got.push(number);
+        if (got.length === NUMBERS) resolve();
+        else if (sent - got.length <= BATCH / 2) send();
+      });
+    }), 'waiting for the answer to the last number');
+    await heard(main, 'connect');
+    if (!isSettled) {
+      client.settled().then(() => {
+        isSettled = true;
+        stage.saw.early = got.length;
+        send();
+      });
+    }
+    send();
+    send();
+    await over;
+    const all = Array.from({ length: NUMBERS }, (_, number) => number);
+    same(got, all);
+    same(await call(main, 'numbers'), [all]);
+    if (client.settled) await client.settled();
+    [stage.saw.where] = await call(main, 'where');
+  },
+};
+
 const isOld = (version) => version.startsWith('0.');
-const transports = (version) => (isOld(version) ? ['websocket', 'xhr-polling'] : ['polling', 'websocket', 'upgrade']);
+
+function transports(version) {
+  if (version === 'sockjs-client') return SOCKJS;
+  return isOld(version) ? ['websocket', 'xhr-polling'] : ['polling', 'websocket', 'upgrade'];
+}
 
 async function play(version, base, transport, scenario) {
   const stage = new Stage(version, base, transport, scenario);
   let error = null;
   try {
-    await scenarios[scenario](stage);
+    await (scenarios[scenario] || further[scenario])(stage);
   } catch (problem) {
     error = String((problem && problem.stack) || problem);
   }
@@ -505,15 +562,14 @@ async function play(version, base, transport, scenario) {
 }
 
 async function playAll(version, base, only) {
-  const names = Object.keys(scenarios)
-    .filter((name) => (!only || name === only) && !(isOld(version) && name === 'binary'));
+  const names = only ? [only] : Object.keys(scenarios).filter((name) => !(isOld(version) && name === 'binary'));
   const cells = transports(version).flatMap((transport) => names.map((name) => [transport, name]));
   await Promise.all(cells.map(([transport, name]) => play(version, base, transport, name)));
 }
 
 /** sockjs-client speaking Socket.IO packets by hand: what polysock.js does, with somebody else's transports. */
 class OverSockJS {
-  constructor(base, transport) {
+  constructor(version, base, transport) {
     const SockJS = require('sockjs-client');
     this.wire = new SockJS(`${base}/polysock`, null, { transports: [transport] });
     this.listeners = {};
@@ -536,42 +592,81 @@ class OverSockJS {
   once(event, listener) { this.on(event, listener); }
 
   emit(event, ...args) {
-    const done = args.pop();
-    const id = this.acks++;
-    this.on(`ack ${id}`, done);
+    const done = typeof args[args.length - 1] === 'function' ? args.pop() : null;
+    const id = done ? this.acks++ : '';
+    if (id !== '') this.on(`ack ${id}`, done);
     this.wire.send(`2${id}${JSON.stringify([event, ...args])}`);
   }
 
   close() { this.wire.close(); }
 }
 
-async function meet(base, room) {
+async function meet(base, room, senders) {
   const members = {};
   for (const version of Object.keys(VERSIONS)) {
     for (const transport of transports(version)) {
       members[`${version} ${transport}`] = new Stage(version, base, transport, 'room').client();
     }
   }
-  for (const transport of ['websocket', 'xhr-streaming', 'xhr-polling', 'eventsource']) {
-    members[`sockjs-client ${transport}`] = new OverSockJS(base, transport);
-  }
+  for (const transport of SOCKJS) members[`sockjs-client ${transport}`] = new OverSockJS(null, base, transport);
   const got = {};
+  const ends = [];
   await Promise.all(Object.entries(members).map(async ([name, member]) => {
     got[name] = [];
     member.main.on('news', (...args) => got[name].push(args));
+    let left = senders;
+    ends.push(new Promise((resolve) => {
+      const end = () => { if (left-- === 0) resolve(); };
+      member.main.on('end', end);
+      end();
+    }));
     await heard(member.main, 'connect');
     if (member.settled) await member.settled();
     await call(member.main, 'join', room);
   }));
   console.log('ready');
   await new Promise((resolve) => process.stdin.once('data', resolve));
+  await within(Promise.all(ends), 'waiting for the end of the news');
   await Promise.all(Object.values(members).map((member) => call(member.main, 'ack')));
   console.log(JSON.stringify(got));
   for (const member of Object.values(members)) member.close();
 }
 
-const [base, what, more] = process.argv.slice(2);
-(what === 'room' ? meet(base, more) : playAll(what, base, more)).then(
+/** Members that come back by themselves: those of Socket.IO, several of each kind. */
+async function stay(base, room) {
+  const got = {};
+  const clients = [];
+  const say = (facts) => console.log(JSON.stringify(facts));
+  for (const version of ['0.9.17', '2.5.0', '4.8.4']) {
+    for (const transport of transports(version)) {
+      for (let copy = 0; copy < STAYING; copy++) {
+        const who = `${version} ${transport} ${copy}`;
+        const client = new Stage(version, base, transport, 'stay').client();
+        const { main } = client;
+        const stays = got[who] = [];
+        const enter = () => {
+          const news = [];
+          stays.push(news);
+          main.emit('join', room, () => main.emit('where', (where) => {
+            // Cut off meanwhile, it does not say this any more.
+            if (stays[stays.length - 1] === news) say({ who, where, stay: stays.length });
+          }));
+        };
+        clients.push(client);
+        main.on('connect', enter);
+        main.on('news', (...args) => stays[stays.length - 1].push(args));
+        main.on('disconnect', (reason) => say({ who, reason }));
+      }
+    }
+  }
+  await new Promise((resolve) => process.stdin.once('data', resolve));
+  console.log(JSON.stringify(got));
+  for (const client of clients) client.close();
+}
+
+const [base, what, more, senders = '0'] = process.argv.slice(2);
+const modes = { room: () => meet(base, more, Number(senders)), stay: () => stay(base, more) };
+(modes[what] || (() => playAll(what, base, more)))().then(
   // Old clients leave timers behind that would keep the process.
   () => process.stdout.write('', () => process.exit(0)),
   (error) => {
