@@ -14,6 +14,7 @@ import sys
 import time
 import unicodedata
 from collections import deque
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parent
 STATIC, CLIENTS = ROOT / "static", ROOT / "tests" / "npm" / "node_modules"
 # Long enough for a closing handshake with everybody, short enough for somebody who waits at a prompt.
 STOP_S = 2
+LOOPS = ("auto", "asyncio", "uvloop")
 # The chat's limits: what one message, one person, one room and all of them together may be.
 LOBBY = "lobby"
 NICK_CHARS, ROOM_CHARS, TEXT_CHARS = 20, 24, 500
@@ -51,6 +53,7 @@ define("debug", default=False, type=bool, help="restart when a source file chang
 define("xheaders", default=False, type=bool, help="believe X-Forwarded-For and X-Scheme of a proxy in front")
 define("client-files", default=str(CLIENTS), help="folder that holds socket.io-client-0.9, socket.io-client-1 ... 4")
 define("draft76", default=False, type=bool, help="take the WebSockets of Safari 5, Opera 11 and PhantomJS 1.x too")
+define("loop", default="auto", help="event loop: asyncio, uvloop, or auto, which is uvloop where it is installed")
 define(
     "flash-policy-port",
     default=0,
@@ -279,11 +282,26 @@ async def serve() -> None:
         logging.getLogger("polysock").info("some connections did not close in time")
 
 
+def runner(loop: str) -> Callable[[Coroutine[Any, Any, None]], None]:
+    """What runs a coroutine on the event loop of this name."""
+    if loop not in LOOPS:
+        sys.exit(f"--loop: there are {', '.join(LOOPS)}")
+    if loop != "asyncio":
+        try:
+            import uvloop
+
+            return uvloop.run
+        except ImportError:
+            if loop == "uvloop":
+                sys.exit("--loop: uvloop is not installed here; pip install 'polysock[fast]'")
+    return asyncio.run
+
+
 def main() -> None:
     options.parse_command_line()
     if options.client_files != str(CLIENTS) and not Path(options.client_files).is_dir():
         sys.exit(f"--client-files: there is no folder {options.client_files}")
-    asyncio.run(serve())
+    runner(options.loop)(serve())
 
 
 if __name__ == "__main__":
