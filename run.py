@@ -12,7 +12,7 @@ import sys
 import time
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ ROOT = Path(__file__).resolve().parent
 STATIC, CLIENTS = ROOT / "static", ROOT / "tests" / "npm" / "node_modules"
 # Long enough for a closing handshake with everybody, short enough for somebody who waits at a prompt.
 STOP_S = 2
+LOOPS = ("auto", "asyncio", "uvloop")
 # The chat's limits: what one message, one person, one room and all of them together may be.
 LOBBY = "lobby"
 NICK_CHARS, ROOM_CHARS, TEXT_CHARS = 20, 24, 500
@@ -67,6 +68,7 @@ define("client-files", default=str(CLIENTS), help="folder that holds socket.io-c
 define("workers", default="1", help='processes on the port; "auto" for one on each core')
 define("backplane", default="", help="redis://host:6379 joins the processes of several hosts")
 define("draft76", default=False, type=bool, help="take the WebSockets of Safari 5, Opera 11 and PhantomJS 1.x too")
+define("loop", default="auto", help="event loop: asyncio, uvloop, or auto, which is uvloop where it is installed")
 define(
     "flash-policy-port",
     default=0,
@@ -459,10 +461,26 @@ async def serve(worker: Worker) -> None:
     await server.close_all_connections()
 
 
+def runner(loop: str) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """What runs a coroutine on the event loop of this name."""
+    if loop not in LOOPS:
+        sys.exit(f"--loop: there are {', '.join(LOOPS)}")
+    if loop != "asyncio":
+        try:
+            import uvloop
+
+            return uvloop.run
+        except ImportError:
+            if loop == "uvloop":
+                sys.exit("--loop: uvloop is not installed here; pip install 'polysock[fast]'")
+    return asyncio.run
+
+
 def main() -> None:
     options.parse_command_line()
     if options.client_files != str(CLIENTS) and not Path(options.client_files).is_dir():
         sys.exit(f"--client-files: there is no folder {options.client_files}")
+    run_loop = runner(options.loop)
     count = int(options.workers) if options.workers.isdecimal() else options.workers
     if count != 1 and (options.debug or options.flash_policy_port > 0):
         sys.exit("--debug and --flash-policy-port go with one worker only")
@@ -476,6 +494,7 @@ def main() -> None:
             backplane=options.backplane or None,
             stop_s=STOP_S,
             on_ready=say_where,
+            run_loop=run_loop,
         )
     except SettingError as error:
         sys.exit(str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
@@ -25,13 +26,17 @@ class Peer:
     """Whose version is told, and what has to be installed."""
     node: bool = False
     own: bool = False
+    """Whether the others are compared with it."""
 
     def command(self, name: str) -> list[str] | None:
         """How to start it, its arguments apart; None where it is not installed."""
         if self.node:
             installed = which("node") and (NODE_MODULES / self.package).is_dir()
             return ["node", "--expose-gc", str(HERE / "peers" / "server.js"), name] if installed else None
-        python = str(PEERS_PYTHON) if PEERS_READY.exists() and not self.own else sys.executable
+        if self.package == "uvloop" and find_spec("uvloop") is None:
+            return None
+        ours = self.package in ("polysock", "uvloop")
+        python = str(PEERS_PYTHON) if PEERS_READY.exists() and not ours else sys.executable
         if python == sys.executable and self.package == "python-socketio":
             return None
         return [python, "-W", "ignore", str(HERE / "servers.py"), name]
@@ -40,6 +45,8 @@ class Peer:
 PEERS = {
     "polysock": Peer("polysock, SockJS", "sockjs", "polysock", own=True),
     "polysock-io": Peer("polysock, Socket.IO", "socketio", "polysock", own=True),
+    "polysock-uvloop": Peer("polysock, SockJS, on uvloop", "sockjs", "uvloop"),
+    "polysock-io-uvloop": Peer("polysock, Socket.IO, on uvloop", "socketio", "uvloop"),
     "sockjs-tornado": Peer("sockjs-tornado", "sockjs", "sockjs-tornado"),
     "tornado": Peer("Tornado WebSocketHandler", "raw", "tornado"),
     "python-socketio": Peer("python-socketio on Tornado", "socketio", "python-socketio"),
@@ -50,7 +57,15 @@ PEERS = {
     "send": Peer("send(2) in a loop, no server", "raw", "tornado"),
 }
 SOCKJS = ("polysock", "sockjs-tornado", "sockjs-node")
-SESSIONS = ("polysock", "polysock-io", "sockjs-tornado", "sockjs-node", "socketio-node", "python-socketio")
+SESSIONS = (
+    "polysock",
+    "polysock-io",
+    "polysock-uvloop",
+    "sockjs-tornado",
+    "sockjs-node",
+    "socketio-node",
+    "python-socketio",
+)
 HEARERS = tuple(name for name in PEERS if name != "python-socketio-uvicorn")
 WEBSOCKETS = tuple(name for name in HEARERS if name != "send")
 POLLS = tuple(name for name, peer in PEERS.items() if peer.language != "raw")

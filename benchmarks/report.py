@@ -102,7 +102,16 @@ def environment() -> dict[str, str]:
     site = "python{}.{}/site-packages".format(*sys.version_info)
     paths = [str(PEERS_PYTHON.parent.parent / "lib" / site)]
     versions = {found.name: found.version for found in (*distributions(path=paths), *distributions())}
-    wanted = ("polysock", "tornado", "ujson", "sockjs-tornado", "python-socketio", "python-engineio", "uvicorn")
+    wanted = (
+        "polysock",
+        "tornado",
+        "ujson",
+        "sockjs-tornado",
+        "python-socketio",
+        "python-engineio",
+        "uvicorn",
+        "uvloop",
+    )
     facts |= {name: versions[name] for name in wanted if name in versions}
     if shutil.which("node"):
         facts["Node"] = subprocess.run(

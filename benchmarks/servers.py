@@ -34,6 +34,9 @@ PING_TIMEOUT_S = 20
 RESPONSE_LIMIT_BYTES = 16 * 1024 * 1024
 SOCKJS = {"response_limit": RESPONSE_LIMIT_BYTES, "jsessionid": False, "verify_ip": False}
 
+#: Names that end so are served on that event loop instead of asyncio's own.
+UVLOOP = "-uvloop"
+
 #: What a server does on a command with an argument.
 Commands = dict[str, Callable[[str], object]]
 
@@ -232,6 +235,7 @@ class Input:
 
 
 async def main(name: str, heartbeat_s: float) -> None:
+    name = name.removesuffix(UVLOOP)
     logging.disable(logging.CRITICAL)
     port, commands = await serve(name, heartbeat_s)
     obeying = Input(commands)
@@ -242,4 +246,5 @@ async def main(name: str, heartbeat_s: float) -> None:
 if __name__ == "__main__":
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    asyncio.run(main(sys.argv[1], float(sys.argv[2])))
+    run = importlib.import_module("uvloop").run if sys.argv[1].endswith(UVLOOP) else asyncio.run
+    run(main(sys.argv[1], float(sys.argv[2])))

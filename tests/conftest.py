@@ -1,4 +1,7 @@
-"""Browser engines for the whole test session, each started when first asked for.
+"""Event loops, and browser engines for the whole test session, each started when first asked for.
+
+What a connection taken over from Tornado does is tested on both event loops that there are; everything else on
+asyncio's own, and with ``--loop uvloop`` on uvloop.
 
 An engine that is not installed skips the test with how to get it, or fails it where CI promised the engine.  ``run`` of
 an engine blocks: call it through ``asyncio.to_thread`` when the server under test lives in the test's own event loop.
@@ -6,15 +9,36 @@ an engine blocks: call it through ``asyncio.to_thread`` when the server under te
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from browserlab import Engine, EngineMissing, open_engine
+from support.loops import LOOPS
 from support.needs import lacking, need_npm
 
 HTMLUNIT_JAR = "lib/runner/selenium-server-standalone-2.35.0.jar"
+ON_BOTH_LOOPS = {
+    "test_httplane.py",
+    "test_lanes.py",
+    "test_takeover.py",
+    "test_transport_contract.py",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--loop", choices=LOOPS, help="the event loop of every test")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    chosen = config.getoption("--loop")
+    if chosen is None and item.path.name in ON_BOTH_LOOPS:
+        return LOOPS
+    return {name: LOOPS[name] for name in (chosen or "asyncio",)}
 
 
 def started(stack: ExitStack, name: str, **options: object) -> Engine:

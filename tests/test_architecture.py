@@ -39,7 +39,7 @@ TORNADO = {
 #: The only module that knows sockjs-tornado.
 SOCKJS_TORNADO = {"polysock.sockjs_contract"}
 #: Packages that not everybody has installed, and the only module that knows each.
-OPTIONAL = {"polysock.backplane_redis": {"redis"}}
+OPTIONAL = {"polysock.backplane_redis": {"redis"}, "run": {"uvloop"}}
 #: What the wire languages may know beside the standard library.
 DIALECT_IMPORTS = {"ujson", *(f"polysock_transports.{name}" for name in ("dialects", "wire", "errors", "limits"))}
 #: Modules that do no I/O, however they are called.

@@ -742,3 +742,23 @@ async def test_the_chat_comes_back_after_the_server_was_killed(chromium: Any, tr
     assert re.search(r"reconnecting: Try \d+ in \d+ s\. .+", seen["states"])
     assert seen["log"].count("You are in lobby") == 1
     assert f"Ann (you) polysock.js \u00b7 {transport}" in seen["people"]
+
+
+def libraries(process: subprocess.Popen[str]) -> str:
+    return Path(f"/proc/{process.pid}/maps").read_text()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "auto"])
+async def test_either_event_loop_serves_the_chat(loop: str) -> None:
+    with started("run.py", "--port=0", f"--loop={loop}") as (process, url):
+        async with Plain(url, "lobby") as watcher:
+            await watcher.event("rooms")
+        if sys.platform == "linux":
+            assert ("/uvloop/" in libraries(process)) is (loop != "asyncio")
+
+
+def test_an_event_loop_that_does_not_exist_is_refused() -> None:
+    command = [sys.executable, "run.py", "--loop=trio"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=START_S, check=False)
+    assert done.returncode == 1
+    assert "--loop: there are auto, asyncio, uvloop" in done.stderr

@@ -142,7 +142,9 @@ async def test_tornado_is_inside_as_expected() -> None:
     assert not wrong, f"{CHANGED} Missing: {wrong}"
     assert callable(HTTPServer.start_request), CHANGED
     assert Application.start_request is Router.start_request, CHANGED
-    assert Lane.is_open(), "asyncio's own loop has no _make_socket_transport any more: see socketpipe.py"
+    if on_asyncio():
+        missing = "asyncio's own loop has no _make_socket_transport any more: connections take a task each to begin"
+        assert hasattr(asyncio.get_running_loop(), "_make_socket_transport"), missing
 
 
 class Witness(Connection):
@@ -533,6 +535,10 @@ class Owner:
 HIGH_BYTES = 100_000
 
 
+def on_asyncio() -> bool:
+    return isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop)
+
+
 def new_lane() -> Lane:
     return Lane(read_bytes=1000, high_bytes=HIGH_BYTES, write_timeout_s=7)
 
@@ -582,6 +588,7 @@ def at_end(far: socket.socket) -> bool:
         return False
 
 
+@pytest.mark.asyncio(loop_factories=["asyncio"])  # uvloop takes only streams
 async def test_writes_of_one_turn_leave_together_and_in_order() -> None:
     # A socket that keeps each send apart.
     async with standing(socket.SOCK_SEQPACKET) as (pipe, _, far):
@@ -621,6 +628,31 @@ async def test_pause_and_resume_also_in_the_first_turn() -> None:
         assert len(owner.data) == 5000
         pipe.resume()
         await until(lambda: len(owner.data) == 5001)
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])  # which makes transports in a task
+@pytest.mark.filterwarnings("ignore:unclosed resource <TCPTransport:ResourceWarning")  # uvloop's, which it never opened
+@pytest.mark.parametrize("what", ["closed", "cancelled"])
+async def test_a_transport_that_does_not_come_is_a_lost_connection(what: str) -> None:
+    near, far = tcp_pair()
+    before = asyncio.all_tasks()
+    pipe, owner = piped(near)
+    pipe.write(b"x")
+    (task,) = asyncio.all_tasks() - before
+    if what == "closed":
+        near.close()
+    else:
+        task.cancel()
+    await until(lambda: owner.told == ["lost"])
+    pipe.write(b"x")
+    pipe.pause()
+    pipe.resume()
+    pipe.close()
+    pipe.abort()
+    await turns()
+    assert owner.told == ["lost"]
+    assert task.done()
+    far.close()
 
 
 async def test_a_burst_that_the_kernel_takes_at_once_is_drained_at_once() -> None:
@@ -791,7 +823,7 @@ async def test_abort_tells_nobody(step: str) -> None:
 
 
 async def test_an_owner_that_fails_ends_its_connection_and_is_heard_of(quiet: Quiet) -> None:
-    quiet.expect("protocol.buffer_updated() call failed")
+    quiet.expect("protocol.buffer_updated() call failed" if on_asyncio() else "Fatal error on transport UnixTransport")
     async with standing() as (_, owner, far):
 
         def fail(data: bytes) -> None:

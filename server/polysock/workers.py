@@ -29,9 +29,9 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Literal
+from typing import Any, Literal
 
 from polysock_transports import StateError
 
@@ -92,6 +92,8 @@ class Worker:
 
 
 Serve = Callable[[Worker], Awaitable[None]]
+#: As ``asyncio.run``.
+RunLoop = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 def run(
@@ -104,13 +106,14 @@ def run(
     backplane: str | None = None,
     stop_s: float = STOP_S,
     on_ready: Callable[[int], None] | None = None,
+    run_loop: RunLoop = asyncio.run,
 ) -> None:
     """Run ``await serve(worker)`` in *workers* processes (``"auto"``: one for each core) until SIGTERM or SIGINT.
 
     They listen on *port* (0: any free one) of *address* (empty: all), or on what *listen* returns, which is called in
     the first process only.  *backplane* is a URL for all of them; without one several workers get a private one on this
     host.  *stop_s*: seconds from the signal until a worker that has not ended is killed.  *on_ready(port)* is called
-    once, when all serve.
+    once, when all serve.  *run_loop* runs a coroutine in an event loop of its own: ``uvloop.run`` for uvloop's.
 
     Each worker starts the program's command line anew and comes to this call by the same way; so bind no port and start
     no loop before it.  In a worker it does not return.  In the first process it returns when all have ended, or raises
@@ -124,7 +127,7 @@ def run(
     """
     assignment = Assignment.take()
     if assignment is not None:
-        _run_assigned(serve, assignment)
+        _run_assigned(serve, assignment, run_loop)
         raise SystemExit(0)
     count = _count(workers)
     if isinstance(stop_s, bool) or not isinstance(stop_s, (int, float)) or not stop_s > 0:
@@ -142,7 +145,7 @@ def run(
                 on_ready(_port(sockets))
 
         if count == 1:
-            asyncio.run(_serve_alone(serve, sockets, backplane, stop_s, ready))
+            run_loop(_serve_alone(serve, sockets, backplane, stop_s, ready))
             return
         with _private_folder() if backplane is None else nullcontext("") as folder:
             code = Supervisor(
@@ -216,7 +219,7 @@ async def _serve_alone(
 # -- a worker
 
 
-def _run_assigned(serve: Serve, assignment: Assignment) -> None:
+def _run_assigned(serve: Serve, assignment: Assignment, run_loop: RunLoop) -> None:
     # Which ones were held back, see supervisor.py.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -227,7 +230,7 @@ def _run_assigned(serve: Serve, assignment: Assignment) -> None:
         each.set_inheritable(False)  # not for the processes that the application starts
     for each in sockets:
         each.setblocking(False)
-    is_abandoned = asyncio.run(_serve_assigned(serve, assignment, channel, sockets))
+    is_abandoned = run_loop(_serve_assigned(serve, assignment, channel, sockets))
     if is_abandoned and assignment.folder:
         with suppress(OSError):  # the last one of several succeeds
             os.rmdir(assignment.folder)

@@ -171,8 +171,9 @@ class Connection:
         return await asyncio.wait_for(step, self.timeout_seconds)
 
     async def write(self, data: bytes) -> None:
-        """Bytes as they are."""
-        self.writer.write(data)
+        """Bytes as they are; to nobody where the connection is gone."""
+        if not self.writer.is_closing():  # which uvloop would make an error of, and asyncio does not
+            self.writer.write(data)
         await self._within(self.writer.drain())
 
     async def send(

@@ -162,7 +162,7 @@ class Gateway:
 
     def can_take_over(self, stream: IOStream) -> bool:
         """Whether the connection of *stream* may leave it."""
-        return self.fast_lane and self.lane.is_open() and can_take_over(stream)
+        return self.fast_lane and can_take_over(stream)
 
     def lane_handler(self, connection: HttpConnection, request: Any) -> Any:
         """The handler of a request on a connection that was taken over."""

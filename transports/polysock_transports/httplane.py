@@ -440,7 +440,6 @@ class HttpConnection(Outflow):
         "_exchange",
         "_handler",
         "_host",
-        "_is_paused",
         "_is_reading",
         "_line",
         "_line_end",
@@ -484,7 +483,6 @@ class HttpConnection(Outflow):
         self._again: Any = None
         self._line = self._line_end = b""
         self._is_reading = False
-        self._is_paused = False
         self._since = lane.clock.now()
 
     def connect(self, sock: socket.socket, rest: bytes = b"") -> None:
@@ -539,6 +537,8 @@ class HttpConnection(Outflow):
             if self._read_again(self._again, count):
                 return
             self._again = None
+        if self._is_paused:
+            self.pause_again()
         data = bytes(self.lane.buffer[:count])
         self._buffer = self._buffer + data if self._handler is None else self._longer_body(data)
         if self._handler is None or len(self._buffer) >= self._need:

@@ -49,21 +49,82 @@ class Lane:
                 outflow.cut()
 
     @staticmethod
-    def is_open() -> bool:
-        """Whether this event loop can make a transport for a socket at once (uvloop cannot)."""
-        return hasattr(asyncio.get_running_loop(), "_make_socket_transport")
-
-    @staticmethod
-    def transport(sock: socket.socket, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
-        """An asyncio transport for *sock*."""
-        # What ``loop.connect_accepted_socket`` does, without the task and the turn of the loop that it takes.
+    def transport(sock: socket.socket, outflow: Outflow) -> asyncio.Transport:
+        """A transport for *sock*, or on other loops than asyncio's own what stands for it until it is there."""
         loop: Any = asyncio.get_running_loop()
-        return cast(asyncio.Transport, loop._make_socket_transport(sock, protocol))
+        # What ``loop.connect_accepted_socket`` does, without the task and the turns of the loop that it takes.
+        at_once = getattr(loop, "_make_socket_transport", None)
+        return cast(asyncio.Transport, at_once(sock, outflow)) if at_once is not None else _Coming(loop, sock, outflow)
 
     @staticmethod
     def writes_to_sockets() -> bool:
         """Whether transports of this event loop write to the very socket they were given (a proactor's do not)."""
-        return isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop)
+        return sys.platform != "win32" or isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop)
+
+
+class _Coming(asyncio.Transport):
+    """Stands for a transport that is on its way (uvloop makes them in a task only), and holds what is asked of it."""
+
+    __slots__ = ("_at_end", "_gone", "_held", "_high_bytes", "_outflow", "_sock")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, outflow: Outflow) -> None:
+        super().__init__()
+        self._held: list[bytes] = []
+        self._high_bytes = 0
+        self._at_end = False
+        self._gone = False
+        self._sock = sock
+        self._outflow = outflow
+        loop.create_task(loop.connect_accepted_socket(lambda: outflow, sock)).add_done_callback(self._made)
+
+    def become(self, transport: asyncio.Transport) -> None:
+        """*transport* is there: have it do what was asked since."""
+        if self._gone:
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(self._high_bytes)
+        transport.write(b"".join(self._held))
+        if self._at_end and not transport.is_closing():
+            transport.write_eof()
+        # Of what never was over the mark there it will not tell when it has drained.
+        if transport.get_write_buffer_size() <= self._high_bytes and not transport.is_closing():
+            self._outflow.resume_writing()
+
+    def _made(self, task: asyncio.Future[Any]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or error is not None:
+            # The loop would not have the socket, or the program ends.
+            self._gone = True
+            self._sock.close()
+            self._outflow.failed(self, error)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._held.append(bytes(data))
+
+    def get_write_buffer_size(self) -> int:
+        return sum(map(len, self._held))
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._high_bytes = high or 0
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._sock if name == "socket" else default
+
+    def pause_reading(self) -> None:
+        """Nothing is read yet; whoever pauses knows of it by himself (``Outflow.pause_again``)."""
+
+    def resume_reading(self) -> None:
+        """See ``pause_reading``."""
+
+    def write_eof(self) -> None:
+        self._at_end = True
+
+    def is_closing(self) -> bool:
+        return self._gone
+
+    def abort(self) -> None:
+        self._gone = True
+        self._held.clear()
 
 
 class Outflow(asyncio.BufferedProtocol):
@@ -73,6 +134,7 @@ class Outflow(asyncio.BufferedProtocol):
         "_bounded",
         "_ended",
         "_first",
+        "_is_paused",
         "_lane",
         "_over",
         "_rest",
@@ -94,6 +156,7 @@ class Outflow(asyncio.BufferedProtocol):
         self._over = False
         self._ended = False  # nothing more is to be written
         self._bounded = False
+        self._is_paused = False
         self.backlog = 0
         """Bytes written and not yet taken by the kernel."""
 
@@ -131,8 +194,8 @@ class Outflow(asyncio.BufferedProtocol):
             data = b"".join((data, *self._rest))
             self._rest = None
         sent = 0
-        # Past asyncio's transport, in which nothing waits: it would do the same, and cost more.  What the kernel does
-        # not take goes there, and so does all of it after an error: asyncio meets that too, and ends the connection.
+        # Past the transport, in which nothing waits: it would do the same, and cost more.  What the kernel does not
+        # take goes there, and so does all of it after an error: the transport meets that too, and ends the connection.
         if self._socket is not None and not self._stuck and not self._ended:
             try:
                 sent = self._socket.send(data)
@@ -187,7 +250,26 @@ class Outflow(asyncio.BufferedProtocol):
     # -- told by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The transport is known already."""
+        before = self._transport
+        if isinstance(before, _Coming):
+            self._transport = made = cast(asyncio.Transport, transport)
+            try:
+                before.become(made)
+            except Exception:
+                log.exception("writing to a taken-over connection failed")
+                self.cut()
+
+    def pause_again(self) -> None:
+        """Something was read after a pause: uvloop, and asyncio before 3.11, begin to read whatever was said before."""
+        transport = self._transport
+        if not transport.is_closing():
+            transport.resume_reading()  # asyncio takes itself for paused
+            transport.pause_reading()
+
+    def failed(self, stand_in: asyncio.Transport, error: BaseException | None) -> None:
+        """There is no transport, and nothing will come of it; *stand_in* says so to everybody."""
+        self._transport = stand_in
+        self.connection_lost(error if isinstance(error, Exception) else None)
 
     def get_buffer(self, sizehint: int) -> Any:
         return self._lane.buffer
@@ -221,10 +303,12 @@ class SocketPipe(Outflow, Pipe):
             self.owner.data_received(rest)
 
     def pause(self) -> None:
+        self._is_paused = True
         if not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self) -> None:
+        self._is_paused = False
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -243,7 +327,7 @@ class SocketPipe(Outflow, Pipe):
             # A browser that goes resets the connection the moment it has our last frame.
             self._transport.abort()
         else:
-            self._transport.resume_reading()
+            self.resume()
 
     def abort(self) -> None:
         self.owner = None
@@ -256,10 +340,8 @@ class SocketPipe(Outflow, Pipe):
     # -- told by asyncio
 
     def buffer_updated(self, count: int) -> None:
-        if sys.version_info < (3, 11) and not self._transport.is_reading():
-            # It begins to read in the next turn of the loop, even where pause() was called in this one.
-            self._transport.resume_reading()
-            self._transport.pause_reading()
+        if self._is_paused:
+            self.pause_again()
         if self.owner is not None and not self._ended:
             self.owner.data_received(bytes(self._lane.buffer[:count]))
 
