@@ -23,7 +23,7 @@ import pytest
 from support.clients import quiet
 from support.clusters import Cluster, Member, running_cluster
 from support.programs import joined_hosts, redis_on
-from support.rawhttp import WireSocket
+from support.rawhttp import WireSocket, request
 from support.redis_server import RedisServer
 from support.socketio_node import node
 
@@ -174,11 +174,11 @@ def gaps(numbers: list[int]) -> int:
 
 
 async def know_all(members: list[Member], count: int) -> float:
-    """Wait until each of these nodes finds so many in the room, and none that is unreached."""
+    """Wait until each of these nodes finds so many in the room, asks nobody in vain, and has them in its presence."""
 
     async def look() -> bool:
         answers = await asyncio.gather(*(ask(member, "members", room=ROOM) for member in members))
-        found = [answer["members"] for answer in answers]
+        found = [answer[way] for answer in answers for way in ("members", "present")]
         return all(one == found[0] and len(one) == count for one in found) and not any(
             answer["unreached"] for answer in answers
         )
@@ -295,6 +295,13 @@ async def test_the_cable_between_two_hosts_is_cut(folder: Path) -> None:
                 for one in (near, far):
                     await one.hears_more("a")
                     await one.hears_more("b")
+                # A client of b whose requests come to a.
+                poll = "/socket.io/?EIO=4&transport=polling"
+                sid = json.loads((await request(b.lab, "GET", poll)).text[1:])["sid"]
+                here = f"{poll}&sid={sid}"
+                assert (await request(a.lab, "POST", here, body=b"40")).text == "ok"
+                assert (await request(a.lab, "GET", here)).text.startswith("40{")
+                waiting = asyncio.ensure_future(request(a.lab, "GET", here, timeout=RECOVERY_S))
                 with bounded_memory(a, b):
                     hosts[1].set_link("down")
                     await until(lambda: is_up(b, False), "b is cut off")
@@ -308,6 +315,10 @@ async def test_the_cable_between_two_hosts_is_cut(folder: Path) -> None:
                         assert len((await ask(member, "members", room=ROOM))["members"]) == 1
                     await near.hears_more("a")
                     await far.hears_more("b")
+                    # "Session ID unknown": the client shakes hands anew, and has its answer without a wait.
+                    for answer in (await waiting, await request(a.lab, "POST", here, body=b"2[]")):
+                        assert (answer.status, json.loads(answer.text)["code"]) == (400, 1)
+                    assert (await request(a.lab, "GET", poll)).status == 200
                     hosts[1].set_link("up")
                     await know_all([a, b], 2)
                     await near.hears_more("b")

@@ -8,7 +8,8 @@ iframe page is sockjs-client's, the page ``/cluster.html``, and what a test asks
     talk?room=&every_ms=         goes on emitting "news" [name, n] to the room until it is asked to
     hush                         stop that; {"told": how many}
     settle                       waits until all rooms of this node are known to the others
-    members?room=                {members: ids of the clients in the room, of all nodes; unreached: nodes}
+    members?room=                {members: ids of the clients in the room, of all nodes; present: the same, as this node
+                                 knows them without asking; unreached: nodes}
 
 Clients also have the event ``where``: the name of the node that holds their session.  It prints one JSON line when it
 listens: {"url": where clients reach it, "lab": where the test does}.
@@ -29,7 +30,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
-from polysock import Connection, Server, SockJSRouter
+from polysock import Connection, Presence, Server, SockJSRouter
 from polysock_transports.dialects.sockjs import iframe_page
 
 PAGES = Path(__file__).resolve().parents[1] / "browserlab" / "pages"
@@ -67,10 +68,11 @@ class Talk:
 
 
 class LabHandler(RequestHandler):
-    def initialize(self, io: Server, name: str, talk: Talk) -> None:
+    def initialize(self, io: Server, name: str, talk: Talk, presence: Presence) -> None:
         self.io = io
         self.name = name
         self.talk = talk
+        self.presence = presence
 
     async def get(self, what: str) -> None:
         answer = getattr(self, f"answer_{what}", None)
@@ -113,8 +115,14 @@ class LabHandler(RequestHandler):
         return {"told": self.talk.stop()}
 
     async def answer_members(self) -> dict[str, Any]:
-        found = await self.io.to(self.get_query_argument("room", strip=False)).fetch_sockets()
-        return {"members": sorted(one.id for one in found), "unreached": len(found.unreached)}
+        room = self.get_query_argument("room", strip=False)
+        found = await self.io.to(room).fetch_sockets()
+        present = [one.user for one in self.presence.members(room)]
+        return {
+            "members": sorted(one.id for one in found),
+            "present": sorted(present),
+            "unreached": len(found.unreached),
+        }
 
 
 class IframePage(RequestHandler):
@@ -141,13 +149,18 @@ async def main() -> None:
     io = make_io(**options.settings)
     for name in NAMESPACES:
         io.of(name).on("connection", lambda client: client.on("where", lambda: options.name))
+    presence = io.sockets.presence(lambda room: True)
     io.sockets.allow_feed(lambda room: room.startswith(OPEN_ROOM))
     shared = {key: value for key, value in options.settings.items() if key == "origins"}
     echo = SockJSRouter(Echo, "/echo", shared, server=io)
     io.share(echo)
     application = Application(
         [
-            (r"/lab/(\w+)", LabHandler, {"io": io, "name": options.name, "talk": Talk(io, options.name)}),
+            (
+                r"/lab/(\w+)",
+                LabHandler,
+                {"io": io, "name": options.name, "talk": Talk(io, options.name), "presence": presence},
+            ),
             (r"/sockjs/iframe[\w.-]*\.html", IframePage),
             *io.routes(),
             *io.route("/sockjs"),
