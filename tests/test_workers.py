@@ -414,6 +414,11 @@ def test_a_time_that_makes_no_sense(stop_s: Any) -> None:
         workers.run(never, stop_s=stop_s)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs a system that binds processes to cores")
+def test_one_for_each_core() -> None:
+    assert workers._count("auto") == len(os.sched_getaffinity(0))
+
+
 async def test_not_inside_a_loop() -> None:
     with pytest.raises(polysock.StateError, match="outside"):
         workers.run(never)
