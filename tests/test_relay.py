@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from tornado.web import Application
 
-from support.clients import CALLBACK, quiet, until
+from polysock import Server
+from polysock_transports.placement import Node, Placement
+from polysock_transports.relay import Relay
+from support.clients import CALLBACK, quiet, turns, until
+from support.clock import FakeClock
+from support.hub import World, assert_no_ghosts
+from support.hub_table import ROWS, Row
 from support.nodes import Here, Nodes, nodes
 from support.rawhttp import PING, Connection, Response, WireSocket, request
+from support.serving import serving_application
 
 __all__ = ["quiet"]
 
@@ -389,3 +398,63 @@ async def test_the_wrong_node_answers_as_the_owner_does(name: str, fast_lane: bo
         assert not wrong.relay.counters["failed"]
         assert not owner.relay.counters["relayed"]
         assert not [here for here in made if here is wrong and here.made]
+
+
+@both_lanes
+@pytest.mark.parametrize("transport", ["xhr", "jsonp", "xhr_streaming", "eventsource", "htmlfile"])
+async def test_a_client_may_reach_another_node_with_every_request(transport: str, fast_lane: bool) -> None:
+    """No message is lost, and none comes before another."""
+    async with nodes(3, fast_lane=fast_lane, response_limit_bytes=2000) as made:
+        client = await made.client(made.session_id(made[1]), made[0], transport)
+        texts = [f"{number} " + "x" * (number * 7 % 300) for number in range(200)]
+        received: list[str] = []
+        for number, text in enumerate(texts):
+            client.base = made[number % 3].base
+            if number % 5 == 0 and transport in ("xhr", "jsonp"):
+                # The next poll on a connection to the next node.
+                await client.response_end()
+                assert client.connection is not None
+                client.connection.abort()
+                client.connection = None
+            await client.send(text)
+            received.append(await client.message())
+        assert received == texts
+        assert made[1].made[0].messages == texts
+        assert len(made[0].made) + len(made[2].made) == 0
+
+
+@both_lanes
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.__name__)
+async def test_row_of_the_hub(row: Row, fast_lane: bool) -> None:
+    """The server API, with clients that all go to the wrong node."""
+    clock = FakeClock()
+    io = Server(clock=clock, fast_lane=fast_lane)
+    placements = [Placement(Node(f"node000{number}", host="here")) for number in range(2)]
+    relays = [Relay(placement, secret=b"x", clock=clock) for placement in placements]
+    wrong = Server(clock=clock, fast_lane=fast_lane)
+    with tempfile.TemporaryDirectory(prefix="relay") as folder:
+        applications = [Application(server.routes(), log_function=lambda _: None) for server in (io, wrong)]
+        for number, relay in enumerate(relays):
+            await relay.start(applications[number], unix=f"{folder}/{number}")
+        placements[1].update([placements[0].own])
+        # Everything is at home with the first.
+        placements[1].home_of = lambda session_id: placements[0].own  # type: ignore[method-assign]
+        for server, relay in zip((io, wrong), relays, strict=True):
+            for endpoint in server._endpoints:
+                for gateway in endpoint.gateways:
+                    gateway.relay = relay
+        async with serving_application(applications[1]) as base:
+            world = World(io, clock, "xhr_streaming", base)
+            try:
+                await row(world)
+            finally:
+                await world.close()
+                io.close()
+                await turns()
+                for relay in relays:
+                    await relay.stop()
+        assert not list(wrong.sockets.hub)
+    for _ in range(3):
+        clock.advance(1000)
+        await turns()
+    assert_no_ghosts(io)

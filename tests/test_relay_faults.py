@@ -651,6 +651,27 @@ async def test_impostors_are_told_nothing(kind: str, quiet: Quiet) -> None:
     assert b"Cookie" not in seen
 
 
+async def test_a_refusal_that_breaks_off_ends_the_clients_connection() -> None:
+    async def says(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        greeting = relaywire.greeting("node0001", relaywire.nonce())
+        writer.write(greeting)
+        answer = await reader.readexactly(relaywire.ANSWER_BYTES)
+        writer.write(relaywire.listener_proof(SECRET, greeting, answer))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nFor")
+        await writer.drain()
+
+    async with nodes(2) as made:
+        wrong, owner = made
+        server = await asyncio.start_unix_server(listener_that(says), owner.node.unix + "x")
+        wrong.placement.update([wrong.node, Node(owner.node.id, 1, "here", unix=owner.node.unix + "x")])
+        for path in ("/e/?EIO=4&transport=websocket&sid=", "/socket.io/1/websocket/"):
+            with pytest.raises((WireError, ConnectionError)):
+                await WireSocket.connect(wrong.base, path + owner.node.id + "x")
+        server.close()
+        await turns()
+
+
 async def test_a_node_that_does_not_answer_is_given_up_in_time(quiet: Quiet) -> None:
     """relay_timeout_s, on the calling side."""
     quiet.expect(WARNING)
@@ -678,10 +699,11 @@ async def test_a_node_that_does_not_answer_is_given_up_in_time(quiet: Quiet) -> 
         b"HTTP/1.1 200 OK\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000,
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc",
         b"",
     ],
-    ids=["nonsense", "no length", "two lengths", "endless head", "short", "nothing"],
+    ids=["nonsense", "no length", "two lengths", "endless head", "101", "short", "nothing"],
 )
 async def test_an_answer_that_is_none_is_a_failure(sent: bytes, quiet: Quiet) -> None:
     if b"5" not in sent and sent:
@@ -841,6 +863,24 @@ async def test_framing_is_each_connections_own(name: str, fast_lane: bool, quiet
                 assert answer is None or answer.status == 400
                 assert not owner.made[-1].messages
                 assert not owner.logged
+
+
+@both_lanes
+@pytest.mark.parametrize("odd", [b"\x01", b"\x7f", b"\xff", b'"<>\\^`{|}', b"%00%0d%0a", b"\t", b"a b"], ids=repr)
+async def test_odd_targets_are_passed_on_as_they_are_or_refused(odd: bytes, fast_lane: bool) -> None:
+    async with nodes(2, fast_lane=fast_lane) as made:
+        wrong, owner = made
+        answers = []
+        for here in (owner, wrong):
+            connection = await Connection.open(here.base)
+            target = b"/e/?EIO=4&transport=polling&sid=" + owner.node.id.encode() + odd
+            await connection.write(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer: Response | None = None
+            with suppress(ConnectionError, WireError):
+                answer = await connection.read_response()
+            answers.append(answer and answer.status)
+            connection.abort()
+        assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize("name", ["absent", "empty"])

@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from .clock import Clock, Timer
+from .errors import ProtocolError
 from .http1 import ResponseHead
 from .pipes import Exchange, Pipe
 from .relaypool import NodeConnection
@@ -73,9 +74,12 @@ class Passing:
     # -- told by the connection
 
     def begin(self, head: ResponseHead) -> None:
+        """Raises ProtocolError for a 101 that nobody has asked for."""
         assert self._handler is not None
         self._head = head
         if head.status == _SWITCHING:
+            if self.over is None:
+                raise ProtocolError("A node leaves HTTP where nobody has asked for that.")
             self._tunnel(head)
             return
         if self._exchange is None:
@@ -124,14 +128,17 @@ class Passing:
         assert handler is not None
         relay, waits = handler.gateway.relay, self.over is not None
         assert relay is not None
-        self._close(answered=False)
         relay.counters["failed"] += is_held
-        if waits:
+        # Who waits, for a WebSocket, has the connection as it was, unless an answer was on its way already.
+        self._close(answered=exchange is not None)
+        if exchange is None:
             return
-        assert exchange is not None
         exchange.owner = None
-        handler.keep_answer(exchange)
-        relay.fail(handler, route, is_held=is_held)
+        if waits:
+            exchange.abort()
+        else:
+            handler.keep_answer(exchange)
+            relay.fail(handler, route, is_held=is_held)
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer it here."""

@@ -129,14 +129,6 @@ class NodeConnection(Outflow):
         elif self._connecting is not None:
             self._connecting.cancel()
 
-    def pause(self) -> None:
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
-
     def drained(self) -> None:
         if self._answer is not None:
             self._answer.drained()

@@ -128,7 +128,7 @@ class _Coming(asyncio.Transport):
 
 
 class Outflow(asyncio.BufferedProtocol):
-    """The writing half of a taken-over connection, and the plumbing of its asyncio transport."""
+    """The writing half of a connection of our own, and the plumbing of its asyncio transport."""
 
     __slots__ = (
         "_bounded",
@@ -237,6 +237,16 @@ class Outflow(asyncio.BufferedProtocol):
     def drained(self) -> None:
         """Nothing much waits any more."""
 
+    def pause(self) -> None:
+        """Stop reading."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def cut(self) -> None:
         """Close now; ``connection_lost`` follows."""
         self._forget()
@@ -304,13 +314,11 @@ class SocketPipe(Outflow, Pipe):
 
     def pause(self) -> None:
         self._is_paused = True
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
+        super().pause()
 
     def resume(self) -> None:
         self._is_paused = False
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        super().resume()
 
     def close(self) -> None:
         if self._ended:
