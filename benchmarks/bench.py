@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
+import backplane
 import chart
 import report
 from lines import HERE, LINES, PEERS, SCALING, Line
@@ -128,13 +129,13 @@ def names(known: Iterable[str]) -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Server CPU and memory of polysock beside its peers.")
-    what = "table: everything beside every peer (default); scaling: cost against size"
-    parser.add_argument("what", nargs="?", choices=("table", "scaling"), default="table", help=what)
+    what = "table: everything beside every peer (default); scaling: cost against size; backplane: between nodes"
+    parser.add_argument("what", nargs="?", choices=("table", "scaling", "backplane"), default="table", help=what)
     parser.add_argument("--only", action="append", metavar="LINE", help=f"some of: {names(LINES)}; {names(SCALING)}")
     parser.add_argument("--peers", action="append", metavar="PEER", choices=PEERS, help=f"some of: {names(PEERS)}")
     parser.add_argument("--rounds", type=count, default=5, help="rounds of each server (default: 5)")
     parser.add_argument("--seconds", type=positive, default=1.0, help="length of a round (default: 1)")
-    parser.add_argument("--clients", type=count, help="clients of every line, instead of its own number")
+    parser.add_argument("--clients", type=count, help="clients (nodes) of every line, not its own number")
     quick = f"{QUICK_ROUNDS} rounds of {QUICK_S} s"
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="write the report there, also of a part")
@@ -155,6 +156,9 @@ def main() -> int:
         print("the benchmark reads /proc and uses epoll: it needs Linux", file=sys.stderr)
         return 2
     options = arguments()
+    if options.what == "backplane":
+        sizes = (options.clients,) if options.clients else backplane.NODES
+        return backplane.run(options.rounds, options.seconds, options.results, sizes)
     begun = time.monotonic()
     absent = [name for name, peer in PEERS.items() if peer.command(name) is None]
     if absent:

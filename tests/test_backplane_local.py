@@ -272,6 +272,8 @@ async def test_a_connection_that_breaks_is_made_again(net: LocalNet) -> None:
     assert await second.backplane.deliver("room", b"lost") == 0
     net.clock.advance(net.limits.backplane_retry_s)
     await until(lambda: mesh(first).nodes and mesh(second).nodes)
+    for node in (first, second):
+        await node.backplane.settled()
     assert await second.backplane.deliver("room", b"1") == 1
     assert await first.backplane.deliver("room", b"2") == 1
     assert (await first.has(1), await second.has(1)) == ([("room", b"1")], [("room", b"2")])

@@ -8,8 +8,11 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from contextlib import closing
 from pathlib import Path
+from shutil import which
 
 import pytest
+
+from polysock.backplane_local import LocalBackplane
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 TIMEOUT_S = 60
@@ -68,6 +71,32 @@ def test_cost_against_size_is_drawn(tmp_path: Path) -> None:
     assert "where 100 exist" in (tmp_path / "scaling.md").read_text()
     drawing = ElementTree.fromstring((tmp_path / "scaling.svg").read_text())
     assert len(list(drawing.iter("{http://www.w3.org/2000/svg}circle"))) == 2
+
+
+def test_backplanes_are_measured(tmp_path: Path) -> None:
+    done = bench("backplane", "--rounds", "1", "--seconds", "0.05", "--clients", "2", "--results", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    kinds = ["local", *(["redis"] if which("redis-server") else [])]
+    assert [row[:2] for row in rows(done.stdout)[2:]] == [[kind, "2"] for kind in kinds]
+    kept = json.loads((tmp_path / "backplane.json").read_text())["rounds"]
+    assert all(record["units"] % 50 == 0 and record["take"] > 0 for (record,) in kept.values())
+
+
+async def test_a_node_that_gets_something_else_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import backplane
+
+    sender = LocalBackplane(tmp_path / "nodes")
+    await sender.start("sender00", lambda channel, data: None)
+    try:
+        async with backplane.taker(f"unix://{tmp_path}/nodes", "taker000") as node:
+            await node.cost()
+            sender.publish("room", (5).to_bytes(8, "big"))
+            await sender.settled()  # what went before the question is taken when it is answered
+            with pytest.raises(backplane.WrongAnswer, match="message 5 of 8 bytes where 0 was due"):
+                await node.cost()
+    finally:
+        await sender.stop()
 
 
 @pytest.fixture

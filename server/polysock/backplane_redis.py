@@ -46,8 +46,6 @@ _PORT = 6379
 #: So many channels go into one command, and so many bytes into one write, that neither holds up Redis or the loop.
 _COMMAND_CHANNELS = 1_000
 _WRITE_BYTES = 256 * 1024
-#: PUBLISH commands whose answers are outstanding.
-_MAX_IN_FLIGHT = 10_000
 #: Reading what has arrived does not by itself let others have their turn.
 _READS_IN_A_TURN = 64
 
@@ -293,8 +291,9 @@ class _Session:
         """How much came on the one and on the other."""
         # Publishing.
         self._queue: deque[_Item] = deque()
-        self._queue_bytes = 0
-        self._in_flight: deque[asyncio.Future[int] | None] = deque()
+        self._in_flight: deque[tuple[asyncio.Future[int] | None, int]] = deque()  # and their bytes
+        self._waiting_bytes = 0
+        """Of both: not every asyncio tells when a connection has taken too much (``writelines`` in 3.12 and 3.13)."""
         self._may_publish = asyncio.Event()
         self._empty: asyncio.Future[None] | None = None
         self._said_refused = False
@@ -332,21 +331,23 @@ class _Session:
         self.is_up = False
         for timer in self._timers:
             timer.cancel()
+        connections = [connection for connection in (self._listening, self._publishing) if connection is not None]
+        for connection in connections:
+            # redis-py closes in order, also where a write is cancelled: what a dead Redis does not take would stay.
+            writer = getattr(connection, "_writer", None)
+            if writer is not None:
+                writer.transport.abort()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in (self._listening, self._publishing):
-            if connection is not None:
-                # redis-py closes in good order: what a dead Redis does not take would wait for it.
-                writer = getattr(connection, "_writer", None)
-                if writer is not None:
-                    writer.transport.abort()
-                with suppress(RedisError, OSError):
-                    await connection.disconnect(nowait=True)
+        for connection in connections:
+            with suppress(RedisError, OSError):
+                await connection.disconnect(nowait=True)
         counters = self._owner.counters
         counters["dropped"] += len(self._queue)
         counters["unconfirmed"] += len(self._in_flight)
-        for future in (*self._in_flight, *(item[2] for item in self._queue), *self._waiting.values(), self._failed):
+        answers = (*(sent[0] for sent in self._in_flight), *(item[2] for item in self._queue))
+        for future in (*answers, *self._waiting.values(), self._failed):
             if future is not None:
                 if not future.done():
                     future.set_exception(BackplaneDown(f"{self._owner.address}: down"))
@@ -415,6 +416,7 @@ class _Session:
     def _check(self) -> None:
         self._may_subscribe.set()  # a PING, where nothing else is to be said
         self._queue.append((self._own, b"", None))
+        self._waiting_bytes += len(self._own)
         self._may_publish.set()
         self._in_time()
         self._check_later()
@@ -426,12 +428,12 @@ class _Session:
         size = len(channel) + len(data)
         if (
             len(data) > limits.backplane_max_message_bytes
-            or len(self._queue) >= limits.backplane_queue_messages
-            or self._queue_bytes + size > limits.backplane_queue_bytes
+            or len(self._queue) + len(self._in_flight) >= limits.backplane_queue_messages
+            or self._waiting_bytes + size > limits.backplane_queue_bytes
         ):
             return False
         self._queue.append((channel, data, answer))
-        self._queue_bytes += size
+        self._waiting_bytes += size
         self._may_publish.set()
         return True
 
@@ -440,17 +442,16 @@ class _Session:
         queue, in_flight = self._queue, self._in_flight
         while True:
             await self._may_publish.wait()
-            while queue and len(in_flight) < _MAX_IN_FLIGHT:
+            while queue:
                 packed: list[bytes] = []
-                size = 0
-                while queue and len(in_flight) < _MAX_IN_FLIGHT and size < _WRITE_BYTES:
+                written = 0
+                while queue and written < _WRITE_BYTES:
                     channel, data, answer = queue.popleft()
                     packed += pack("PUBLISH", self._named(channel), data)
-                    size += len(channel) + len(data)
-                    in_flight.append(answer)
-                self._queue_bytes = max(0, self._queue_bytes - size)
+                    size = len(channel) + len(data)
+                    written += size
+                    in_flight.append((answer, size))
                 await self._write(self._publishing, packed)
-            # What still waits does so for answers.
             self._may_publish.clear()
 
     async def _take_answers(self) -> None:
@@ -466,14 +467,13 @@ class _Session:
             self._heard[1] += 1
             if not in_flight or not isinstance(count, int):
                 raise BackplaneDown("it answers what it was not asked")
-            answer = in_flight.popleft()
+            answer, size = in_flight.popleft()
+            self._waiting_bytes -= size
             if refusal:
                 self._refused(refusal, answer)
             elif answer is not None and not answer.done():
                 answer.set_result(count)
-            if self._queue:
-                self._may_publish.set()
-            elif not in_flight and self._empty is not None:
+            if self._empty is not None and not in_flight and not self._queue:
                 _done(self._empty)
             if self._heard[1] % _READS_IN_A_TURN == 0:
                 await asyncio.sleep(0)
@@ -522,6 +522,9 @@ class _Session:
         while True:
             await self._may_subscribe.wait()
             self._may_subscribe.clear()
+            if self._sent:
+                # One at a time: what a Redis that does not answer would have to be told does not pile up.
+                continue
             changed, self._changed = list(self._changed), {}
             self._number = number = self._number + 1
             self._sent.append((number, changed))
@@ -533,6 +536,7 @@ class _Session:
             for command, channels in (("SUBSCRIBE", on), ("UNSUBSCRIBE", off)):
                 for batch in _batches(channels):
                     await self._write(self._listening, pack(command, *map(self._named, batch)))
+                    await asyncio.sleep(0)  # a write alone lets nobody have a turn
             await self._write(self._listening, pack("PING", str(number)))
 
     async def _listen(self) -> None:
@@ -560,3 +564,5 @@ class _Session:
             waiting = self._waiting.pop(at, None)
             if waiting is not None:
                 _done(waiting)
+        if self._changed:
+            self._may_subscribe.set()

@@ -120,8 +120,8 @@ class Proxy:
             writer.write(first)
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            writer.close()  # first: ``stop`` may cancel what waits
             await end(pumps)
-            writer.close()
 
     async def upward(self, link: Link, writer: asyncio.StreamWriter) -> None:
         while data := await link.reader.read(CHUNK_BYTES):
