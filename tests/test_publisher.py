@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -331,6 +333,23 @@ async def test_sync_while_redis_is_away(redis: RedisServer) -> None:
                 redis.resume()
 
     await in_thread(work)
+
+
+async def test_many_threads_wait_no_longer_than_one(redis: RedisServer) -> None:
+    publisher = SyncPublisher(redis.url, timeout_s=SHORT_S)
+    redis.pause()
+    try:
+        begin = time.monotonic()
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(20) as threads:
+            emits = (loop.run_in_executor(threads, publisher.emit, "x") for _ in range(20))
+            results = await asyncio.gather(*emits, return_exceptions=True)
+        took_s = time.monotonic() - begin
+    finally:
+        redis.resume()
+    assert all(isinstance(result, BackplaneDown) for result in results)
+    assert took_s < 20 * SHORT_S / 2
+    publisher.close()
 
 
 # -- the command

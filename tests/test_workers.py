@@ -79,7 +79,12 @@ class Program:
 def launched(
     mode: str, count: int = 2, *more: str, stop_s: float = STOP_S, env: dict[str, str] | None = None
 ) -> Iterator[Program]:
-    command = [sys.executable, str(APP), mode, str(count), str(stop_s), *more]
+    with started([sys.executable, str(APP), mode, str(count), str(stop_s), *more], env) as program:
+        yield program
+
+
+@contextmanager
+def started(command: list[str], env: dict[str, str] | None = None) -> Iterator[Program]:
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -409,6 +414,11 @@ def test_a_time_that_makes_no_sense(stop_s: Any) -> None:
         workers.run(never, stop_s=stop_s)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs a system that binds processes to cores")
+def test_one_for_each_core() -> None:
+    assert workers._count("auto") == len(os.sched_getaffinity(0))
+
+
 async def test_not_inside_a_loop() -> None:
     with pytest.raises(polysock.StateError, match="outside"):
         workers.run(never)
@@ -464,3 +474,43 @@ def test_sockets_of_the_applications_own(tmp_path: Path) -> None:
 
     workers.run(serve, listen=listen)
     assert seen == [0]
+
+
+# -- the example of the documentation
+
+
+def test_the_example_of_the_documentation() -> None:
+    root = APP.parent.parent.parent
+    example = root / "docs" / "examples" / "workers_server.py"
+    code = example.read_text(encoding="utf-8")
+    assert f"```python workers\n{code}```" in (root / "docs" / "deploying.md").read_text(encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with started([sys.executable, str(example)], env={"PORT": str(port)}) as program:
+        # Once the first process listens, a client waits until a worker takes it.
+        assert connects(program, port)
+        clients = [
+            websocket.create_connection(f"ws://127.0.0.1:{port}/plain/websocket", timeout=LIMIT_S) for _ in range(8)
+        ]
+        try:
+            for client in clients:
+                assert json.loads(client.recv())[0] == "#connect"
+            for number, client in enumerate(clients):
+                client.send(json.dumps(["say", number]))
+                while json.loads(client.recv()) != ["said", number]:
+                    pass  # what the others said
+        finally:
+            for client in clients:
+                client.shutdown()
+        assert program.end() == 0
+        assert program.said == []
+
+
+def connects(program: Program, port: int) -> bool:
+    while program.child.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return True
+        except ConnectionRefusedError:
+            continue
+    return False

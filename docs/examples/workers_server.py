@@ -1,7 +1,8 @@
 import asyncio
+import os
 
-import tornado.httpserver
-import tornado.web
+from tornado.httpserver import HTTPServer
+from tornado.web import Application
 
 import polysock
 
@@ -13,17 +14,18 @@ async def serve(worker):
     def connected(socket):
         socket.on("say", lambda text: io.emit("said", text))
 
-    application = tornado.web.Application(io.routes())
+    application = Application(io.routes())
     await io.start(application)
-    server = tornado.httpserver.HTTPServer(application)
+    server = HTTPServer(application)
     server.add_sockets(worker.sockets)
-    await worker.until_stop()  # it serves now, until it is told to end
-    server.stop()  # the others accept on
-    io.close()
+    await worker.until_stop()  # this worker serves now, until it is told to end
+    server.stop()  # the other workers accept on
+    io.close()  # clients are told that this server goes away, and come back to another worker
     await io.stop()
     await asyncio.sleep(0.5)  # requests that came just before are answered
     await server.close_all_connections()
 
 
 if __name__ == "__main__":
-    polysock.workers.run(serve, workers=4, port=8888)
+    port = int(os.environ.get("PORT", "8888"))
+    polysock.workers.run(serve, workers=4, port=port, address="127.0.0.1")

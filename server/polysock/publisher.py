@@ -170,9 +170,10 @@ class SyncPublisher(Emission[int]):
         self._url = url
         self._timeout_s = _seconds(timeout_s)
         self._limits = limits
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._runner: _Runner | None = None
-        self._of_others: list[_Runner] = []
+        self._of_others: list[_Runner | None] = []
 
     def __enter__(self) -> SyncPublisher:
         return self
@@ -182,23 +183,36 @@ class SyncPublisher(Emission[int]):
 
     def close(self) -> None:
         """Disconnect.  The next ``emit`` would connect again."""
+        self._notice_fork()
         with self._lock:
             runner, self._runner = self._runner, None
-        if runner is not None and runner.process == os.getpid():
+        if runner is not None:
             runner.close()
 
     def _deliver(self, emit: Emit) -> int:
-        with self._lock:
-            runner = self._runner
-            if runner is not None and runner.process != os.getpid():
-                # After a fork its thread is not here, and its loop must not be touched: the parent still uses what the
-                # system shares between both.  So it is kept, and left alone.
-                self._of_others.append(runner)
-                runner = None
-            if runner is None:
-                self._runner = None
-                self._runner = runner = _Runner(Publisher(self._url, timeout_s=self._timeout_s, limits=self._limits))
+        runner = self._runner_of_this_process()
         return runner.run(runner.publisher._deliver(emit))
+
+    def _runner_of_this_process(self) -> _Runner:
+        self._notice_fork()
+        # Of many threads that find the backplane away, none waits for all the others' tries.
+        if not self._lock.acquire(timeout=self._timeout_s):
+            raise BackplaneDown(f"another thread has not connected within {self._timeout_s:g} s")
+        try:
+            if self._runner is None:
+                self._runner = _Runner(Publisher(self._url, timeout_s=self._timeout_s, limits=self._limits))
+            return self._runner
+        finally:
+            self._lock.release()
+
+    def _notice_fork(self) -> None:
+        if self._process == os.getpid():
+            return
+        # The thread is not here, and its loop must not be touched: the parent still uses what the system shares between
+        # both.  So it is kept, and left alone.  The lock may be held by a thread that is not here either.
+        self._process = os.getpid()
+        self._of_others.append(self._runner)
+        self._runner, self._lock = None, threading.Lock()
 
 
 class _Runner:
@@ -206,7 +220,6 @@ class _Runner:
 
     def __init__(self, publisher: Publisher) -> None:
         """Raises BackplaneDown."""
-        self.process = os.getpid()
         self.publisher = publisher
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="polysock-publisher", daemon=True)

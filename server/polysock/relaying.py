@@ -6,6 +6,7 @@ are, and gives it to every gateway.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from ipaddress import ip_address
@@ -18,6 +19,8 @@ from polysock_transports.gateway import Gateway
 from polysock_transports.placement import Node, Placement
 from polysock_transports.relay import Relay
 
+from .backplane import Backplane
+from .backplane_local import LocalBackplane
 from .cluster import Cluster
 from .settings import SettingError
 
@@ -25,6 +28,8 @@ __all__ = ["Relaying", "read_address", "read_secret"]
 
 _MIN_SECRET_BYTES = 16
 _MAX_PORT = 65_535
+#: A Unix socket's path ends at 104 bytes (BSD, macOS); a folder in it and the socket's own name need the rest.
+_MAX_FOLDER_BYTES = 72
 
 
 def read_secret(value: object) -> bytes:
@@ -59,6 +64,14 @@ def read_address(value: object) -> tuple[str, int] | None:
     return host, int(port)
 
 
+def _beside(backplane: Backplane) -> Path | None:
+    """Where the sockets of *backplane* are, if it has some: what a killed process leaves there goes with them."""
+    if not isinstance(backplane, LocalBackplane):
+        return None
+    folder = backplane.folder.folder
+    return folder if folder.is_dir() and len(os.fsencode(folder)) <= _MAX_FOLDER_BYTES else None
+
+
 class Relaying:
     """One Server's relay, and the gateways that use it."""
 
@@ -89,7 +102,7 @@ class Relaying:
         if self._application is None:
             return node
         # A folder that nobody else may enter: whoever can reach the socket is of this user.
-        self._folder = Path(tempfile.mkdtemp(prefix="polysock-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="polysock-", dir=_beside(self._cluster.backplane)))
         self.relay = Relay(Placement(node), secret=self._secret, limits=self._limits, clock=self._clock)
         try:
             heard_at = await self.relay.start(self._application, unix=str(self._folder / "relay"), tcp=self._address)
