@@ -15,6 +15,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
 from collections import Counter
@@ -339,8 +340,10 @@ def started(script: str, *options: str) -> Iterator[tuple[subprocess.Popen[str],
                 raise
 
 
-async def test_several_workers_at_a_prompt() -> None:
+async def test_several_workers_at_a_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a stranger starts it: two processes, one chat.  One is killed, and another takes its place."""
+    folder = tempfile.mkdtemp()  # (A test's own folder has too long a name for sockets.)
+    monkeypatch.setenv("TMPDIR", folder)
     with started("run.py", "--port=0", "--workers=2") as (process, url):
         async with AsyncExitStack() as stack:
 
@@ -380,6 +383,7 @@ async def test_several_workers_at_a_prompt() -> None:
             assert (await new.event("said"))["text"] == "hello again"
         process.send_signal(signal.SIGINT)
         assert process.wait(STOP_S) == 0
+    os.rmdir(folder)  # which nothing is left in
 
 
 @pytest.mark.parametrize(
