@@ -247,6 +247,21 @@ class Cluster(EventHandlers):
                 self.backplane.publish(channel, data)
         return reached
 
+    def hand_over(self, packet: Event, target: Target) -> Awaitable[int]:
+        """Send *packet* to other nodes alone; awaited, how many it was handed to.  It raises BackplaneDown then.
+
+        Raises TypeError or ValueError for arguments that cannot travel, before anybody got anything.
+        """
+        channels = channels_for(packet.namespace, target, self.nodes.__contains__)
+        data = encode(Emit(*self._stamp(), packet, target, is_twice=len(channels) > 1), self.limits)
+
+        async def deliver() -> int:
+            if not self.is_up:
+                raise BackplaneDown("this node is not in its cluster now")
+            return sum([await self.backplane.deliver(channel, data) for channel in channels])
+
+        return deliver()
+
     def emit_direct(self, member_id: str, node_id: str, packet: Event, *, volatile: bool = False) -> bool:
         """Send *packet* to one client of another node; False where there is no way.
 
