@@ -1,4 +1,4 @@
-"""Where the processor time of a server goes on one line of the table: ``python benchmarks/shares.py polysock broadcast``.
+"""Where a server spends its processor time on one line of the table: ``benchmarks/shares.py polysock broadcast``.
 
 Samples the server with py-spy (an extra of its own: ``pip install py-spy``; as root, or with the right to trace
 processes) while ``load.py`` makes the load, and prints the share of system calls, of each package's Python code and of
