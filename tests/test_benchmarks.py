@@ -137,6 +137,27 @@ def test_a_line_that_does_not_exist_is_refused() -> None:
     assert "broadcast-5000" in done.stderr
 
 
+def test_shares_are_counted_where_the_samples_were_taken() -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "import shares, sys; owners, functions = shares.shares(sys.stdin); "
+        "print(shares.table('whose', owners)); print(shares.table('function', functions, 1))",
+    ]
+    raw = "main (servers.py:3);send (polysock_transports/socketpipe.py:9);send (libc.so.6) 60\n"
+    raw += "main (servers.py:3);deliver (polysock/hub.py:7) 30\nmain (servers.py:3);deliver (polysock/hub.py:8) 9\n"
+    raw += "(odd 1\n\n"
+    done = subprocess.run(
+        command, input=raw, capture_output=True, text=True, timeout=TIMEOUT_S, check=True, cwd=BENCHMARKS
+    )
+    assert rows(done.stdout)[2:5] == [
+        ["system calls and libc", "60%"],
+        ["polysock", "39%"],
+        ["the interpreter", "1%"],
+    ]
+    assert rows(done.stdout)[-1] == ["send (libc.so.6)", "60%"]
+
+
 # -- several nodes
 
 

@@ -149,6 +149,7 @@ class Crowd:
         assert self._process.stdin is not None
         self._process.stdin.write(b"report\n")
         await until(lambda: self.report, "the crowd's report")
+        await asyncio.wait_for(self._process.wait(), RECOVERY_S)
         return self.report
 
 

@@ -111,7 +111,6 @@ def haproxy_before(addresses: list[str], folder: Path) -> Iterator[str]:
         try:
             yield "{}:{}".format(*door.getsockname())
         finally:
-            program.send(signal.SIGUSR1)  # else it waits for connections that are kept
             program.stop()
 
 

@@ -38,7 +38,7 @@ from polysock_transports.rfc6455 import handshake_response
 from polysock_transports.socketpipe import SocketPipe
 from polysock_transports.takeover import can_take_over, find_server, take_over
 from polysock_transports.transport import HttpTransport, Transport
-from polysock_transports.websocket import RawWebSocket, WebSocket
+from polysock_transports.websocket import FlashSocket, RawWebSocket, WebSocket
 from polysock_transports.wire import ConnectionInfo, Frame
 from polysock_transports.xhr import LegacyPolling, XhrPolling, XhrStreaming
 from support import rawhttp
@@ -94,6 +94,7 @@ PAIRS = [
     ),
     *(Pair(WebSocket, SOCKJS, form) for form in ("", "deflate", "taken")),
     *(Pair(RawWebSocket, PLAIN, form) for form in ("", "deflate", "taken")),
+    *(Pair(FlashSocket, SOCKETIO09, form) for form in ("", "deflate", "taken")),
 ]
 exact_pair = pytest.mark.parametrize("pair", [pair for pair in PAIRS if pair.form != "deflate"], ids=str)
 every_pair = pytest.mark.parametrize("pair", PAIRS, ids=str)

@@ -550,6 +550,7 @@ async function play(version, base, transport, scenario) {
     await (scenarios[scenario] || further[scenario])(stage);
   } catch (problem) {
     error = String((problem && problem.stack) || problem);
+    for (const { closed } of stage.clients) if (closed) error += `\nclosed: ${closed}`;
   }
   for (const client of stage.clients) {
     try {
@@ -571,11 +572,12 @@ async function playAll(version, base, only) {
 class OverSockJS {
   constructor(version, base, transport) {
     const SockJS = require('sockjs-client');
-    this.wire = new SockJS(`${base}/polysock`, null, { transports: [transport] });
+    this.wire = new SockJS(`${base}/polysock`, null, { transports: [transport], timeout: WAIT_MS });
     this.listeners = {};
     this.main = this;
     this.acks = 0;
     this.wire.onopen = () => this.wire.send('0');
+    this.wire.onclose = ({ code, reason }) => { this.closed = `${code} ${reason}`; };
     this.wire.onmessage = ({ data }) => {
       const [, type, id, json] = /^(\d)(\d*)(.*)$/s.exec(data);
       const values = json ? JSON.parse(json) : null;

@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPHeaders
 from tornado.iostream import IOStream
 from tornado.web import Application, HTTPError, RequestHandler, stream_request_body
 
@@ -74,8 +75,6 @@ _WEBSOCKETS: dict[str, type[WebSocket]] = {
     "rawwebsocket": RawWebSocket,
     "flashsocket": FlashSocket,
 }
-# Those of other dialects among them.
-_SOCKETS = frozenset(_WEBSOCKETS)
 _HIXIE: dict[str, type[HixieWebSocket]] = {
     "websocket": HixieWebSocket,
     "rawwebsocket": RawHixieWebSocket,
@@ -383,7 +382,7 @@ class GatewayHandler:
             self._answer(status, (*headers, *self._cors()), body)
         elif route.kind == "preflight":
             self._preflight(route)
-        elif self.gateway.relay is not None and route.session_id and route.transport not in _SOCKETS:
+        elif self.gateway.relay is not None and route.session_id and route.transport not in _WEBSOCKETS:
             return self.gateway.relay.serve(self, route)
         else:
             return self.serve_here(route)
@@ -428,7 +427,7 @@ class GatewayHandler:
         """Answer a request which another node was to answer and has not: the client is to open a new session."""
         if self.ids_are_ours or route.kind == "send":
             return self.serve_here(route)  # where nobody knows the session
-        transport = self._open_transport(route)
+        transport = self._open_transport()
         if transport is not None:
             frame = self.gateway.dialect.goodbye(INTERRUPTED)
             assert frame is not None
@@ -499,6 +498,7 @@ class GatewayHandler:
             self.passing.exchange_lost()
 
     def _answer(self, status: int, headers: Headers, body: bytes = b"") -> None:
+        # (An answer that is open already belongs to a connection that is ours.)
         if self._holds_back and self._kept is None:
             self._rest = partial(self._answer, status, headers, body)
             return
@@ -554,7 +554,7 @@ class GatewayHandler:
     def _info(self, route: Route) -> ConnectionInfo:
         request = self.request
         return OpeningRequest(
-            self.gateway.lane.shared(write_headers(request.headers)),
+            self.gateway.lane.shared(write_headers(self._client_headers())),
             request.query,
             ip=self._address(),
             path=request.path,
@@ -565,6 +565,14 @@ class GatewayHandler:
             application=self.application,
             current_user=self._user,
         )
+
+    def _client_headers(self) -> HTTPHeaders:
+        """The headers as the client has sent them."""
+        headers: HTTPHeaders = self.request.headers
+        if self.is_relayed:
+            headers = headers.copy()
+            headers.pop(RELAY_HEADER, None)
+        return headers
 
     def _language(self, route: Route) -> str:
         return PLAIN.name if route.transport == "rawwebsocket" else self.gateway.dialect.name
@@ -620,7 +628,7 @@ class GatewayHandler:
         except Refused as error:
             self._refused(error)
             return
-        transport = self._open_transport(route)
+        transport = self._open_transport()
         if transport is None:
             return
         if not fresh and gateway.verify_address and session.address != self._address():
@@ -632,6 +640,19 @@ class GatewayHandler:
             except Refused as error:
                 session.refuse(CloseReason(REFUSED.code, error.text, may_return=False))
         session.attach(transport)
+
+    def _open_transport(self) -> HttpTransport | None:
+        """The transport that a client of SockJS asks for, or None after it was told what is wrong with that."""
+        gateway = self.gateway
+        route = self._route
+        assert isinstance(route, Route)
+        try:
+            return self._carry(_HTTP_TRANSPORTS[route.transport], self._query_options, gateway.limits)
+        except ProtocolError as error:
+            assert self._exchange is not None
+            headers = (gateway.date_header(), *self._session_headers(), _TEXT, _NOSNIFF)
+            self._exchange.respond(error.status, headers, str(error).encode())
+            return None
 
     def _query_options(self, route: Route) -> Mapping[str, Any]:
         return {**route.options, "callback": self._query("c") or self._query("callback")}
@@ -663,17 +684,6 @@ class GatewayHandler:
             self._carrier_headers = gateway.lane.heads.share(complete)
         carrier.again(self._open_exchange(), self._carrier_headers)
         return carrier
-
-    def _open_transport(self, route: Route) -> HttpTransport | None:
-        """The transport that a client of SockJS asks for, or None after it was told what is wrong with that."""
-        gateway = self.gateway
-        try:
-            return self._carry(_HTTP_TRANSPORTS[route.transport], self._query_options, gateway.limits)
-        except ProtocolError as error:
-            assert self._exchange is not None
-            headers = (gateway.date_header(), *self._session_headers(), _TEXT, _NOSNIFF)
-            self._exchange.respond(error.status, headers, str(error).encode())
-            return None
 
     def _query(self, name: str) -> str | None:
         values = self.request.query_arguments.get(name)
@@ -980,7 +990,7 @@ class TornadoRequest(PromptHandler):
         request, gateway = self.request, self.gateway
         http: Any = request.connection
         server = self._find_server()
-        if server is None:
+        if server is None or http.stream.closed():  # the client may have left since that was found
             return None
         context = http.context
         self._finished = True

@@ -65,8 +65,8 @@ class ChunkCache:
 
 
 _MAX_HEADS = 256
-_Headers = tuple[tuple[str, str], ...]
 _MAX_REMEMBERED_BYTES = 2 * 1024
+_Headers = tuple[tuple[str, str], ...]
 
 
 class HeadCache:

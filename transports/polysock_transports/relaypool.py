@@ -74,6 +74,7 @@ class NodeConnection(Outflow):
 
     def __init__(self, pools: RelayPools, node: Node, request: bytes, answer: Answer) -> None:
         super().__init__(pools.lane)
+        self._socket = None  # it is asyncio's own
         self.node = node
         self.idle_since = 0.0
         self.is_ready = False
@@ -121,6 +122,7 @@ class NodeConnection(Outflow):
         """End it after all that was written has left; nothing more is wanted of it."""
         self._answer = None
         self.send()
+        self._ended = True
         self._transport.close()
 
     def cut(self) -> None:
