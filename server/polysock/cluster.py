@@ -394,13 +394,13 @@ class Cluster(EventHandlers):
         self._tell("beat")
 
     def _node_joined(self, node: Node) -> None:
-        log.info("node %s on %r joined; with this one there are %d", node.id, node.host, len(self.nodes) + 1)
+        log.info("node %s on %r joined; nodes: %d", node.id, _host_name(node), len(self.nodes) + 1)
         if self._news is not None:
             self._news.set()
         self._tell("node_joined", node)
 
     def _node_left(self, node: Node, why: str) -> None:
-        log.info("node %s on %r left (%s); with this one there are %d", node.id, node.host, why, len(self.nodes) + 1)
+        log.info("node %s on %r left (%s); nodes: %d", node.id, _host_name(node), why, len(self.nodes) + 1)
         self.asking.node_left(node.id)
         self._tell("node_left", node, why)
 
@@ -427,3 +427,8 @@ class Cluster(EventHandlers):
         if what not in self._complained:
             self._complained.add(what)
             log.warning(text, *args)
+
+
+def _host_name(node: Node) -> str:
+    """What people call the node's machine; the rest of ``Node.host`` tells machines of one name apart."""
+    return node.host.partition(" ")[0]
