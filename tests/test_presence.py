@@ -533,3 +533,20 @@ async def test_what_makes_no_sense_is_refused(quiet: Quiet) -> None:  # noqa: F8
         pa._told(cluster_of(b).id, ["whole", 1, 0, True, [["doc:1", "s", "u", None]]])
         client(a, "ann", "doc:1")
         assert set(users(pa)) == {"u", "ann"}
+
+
+async def test_no_node_can_take_another_ones_clients_out() -> None:
+    async with world(3, setup) as nodes:
+        a, b, c = nodes.servers
+        pa, told = follow(a)
+        ann = client(a, "ann", "doc:1")
+        other = cluster_of(b).id
+        pa._told(other, ["whole", 1, 0, True, [["doc:1", ann.id, "ann", None]]])
+        pa._told(other, ["changes", 2, [["doc:1", ann.id, None, None]]])
+        assert users(pa) == ["ann"]
+        pc, _ = follow(c)  # which asks for all there is
+        await turns()
+        assert users(pc) == ["ann"]
+        ann.disconnect()
+        assert users(pa) == []
+        assert told == [("join", "doc:1", "ann"), ("leave", "doc:1", "ann")]
