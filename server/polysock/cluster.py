@@ -325,6 +325,8 @@ class Cluster(EventHandlers):
         return True
 
     def _told(self, ask: Ask) -> tuple[()]:
+        if not ask.packet.args or not isinstance(ask.packet.args[0], str):
+            raise ProtocolError("Something is said on no channel.")
         channel, *values = ask.packet.args
         told = self._topics.get(channel)
         if told is not None:
