@@ -17,8 +17,11 @@ from pathlib import Path
 
 import backplane
 import chart
+import cluster
+import clusterreport
 import report
 from lines import HERE, LINES, PEERS, SCALING, Line
+from load import WrongAnswer, open_files
 
 #: Memory needs fresh servers for each round, and varies little.
 MEMORY_ROUNDS = 3
@@ -129,9 +132,13 @@ def names(known: Iterable[str]) -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Server CPU and memory of polysock beside its peers.")
-    what = "table: everything beside every peer (default); scaling: cost against size; backplane: between nodes"
-    parser.add_argument("what", nargs="?", choices=("table", "scaling", "backplane"), default="table", help=what)
-    parser.add_argument("--only", action="append", metavar="LINE", help=f"some of: {names(LINES)}; {names(SCALING)}")
+    what = "table: everything beside every peer (default); scaling: cost against size; cluster: several nodes; "
+    what += "backplane: what travels between nodes, alone"
+    kinds = ("table", "scaling", "cluster", "backplane")
+    parser.add_argument("what", nargs="?", choices=kinds, default="table", help=what)
+    only = f"some of: {names(LINES)}; of scaling: {names(SCALING)}; of cluster: {names(cluster.PARTS)}"
+    parser.add_argument("--only", action="append", metavar="LINE", help=only)
+
     parser.add_argument("--peers", action="append", metavar="PEER", choices=PEERS, help=f"some of: {names(PEERS)}")
     parser.add_argument("--rounds", type=count, default=5, help="rounds of each server (default: 5)")
     parser.add_argument("--seconds", type=positive, default=1.0, help="length of a round (default: 1)")
@@ -142,13 +149,48 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder for every round as JSON")
     options = parser.parse_args()
     lines = SCALING if options.what == "scaling" else LINES
+    known = cluster.PARTS if options.what == "cluster" else lines
     for name in options.only or ():
-        if name not in lines:
-            parser.error(f"--only {name}: there are {names(lines)}")
+        if name not in known:
+            parser.error(f"--only {name}: there are {names(known)}")
     if options.quick:
         options.rounds, options.seconds = QUICK_ROUNDS, QUICK_S
     options.lines = {name: line for name, line in lines.items() if name in (options.only or lines)}
     return options
+
+
+def run_cluster(options: argparse.Namespace) -> int:
+    """Measure what several nodes cost, print it, keep and write it; the exit status."""
+    rounds = min(options.rounds, cluster.MAX_ROUNDS)
+    open_files()
+    try:
+        results = cluster.run(options.only or cluster.PARTS, rounds, options.seconds, options.clients, tell)
+    except (WrongAnswer, backplane.WrongAnswer, OSError) as error:
+        tell(f"cluster: {error}\n")
+        return 2
+    how = {"rounds": rounds, "seconds": options.seconds, "clients": options.clients}
+    facts = report.environment()
+    print("\n".join(clusterreport.sections(results)))
+    keep(options, {"environment": facts, "settings": how, "rounds": results})
+    whole = not options.only and not options.clients and not options.quick
+    folder = options.write or (HERE if whole else None)
+    if folder is not None:
+        write(folder, "cluster", clusterreport.page(facts, how, results), clusterreport.draw(results))
+    return 0
+
+
+def keep(options: argparse.Namespace, rounds: dict[str, object]) -> None:
+    """Every round as JSON."""
+    options.results.mkdir(parents=True, exist_ok=True)
+    kept = options.results / time.strftime("%Y%m%dT%H%M%SZ.json", time.gmtime())
+    kept.write_text(json.dumps(rounds, indent=1) + "\n")
+
+
+def write(folder: Path, stem: str, page: str, drawing: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{stem}.md").write_text(page, encoding="utf-8")
+    (folder / f"{stem}.svg").write_text(drawing, encoding="utf-8")
+    tell(f"written: {folder / stem}.md and .svg\n")
 
 
 def main() -> int:
@@ -159,6 +201,8 @@ def main() -> int:
     if options.what == "backplane":
         sizes = (options.clients,) if options.clients else backplane.NODES
         return backplane.run(options.rounds, options.seconds, options.results, sizes)
+    if options.what == "cluster":
+        return run_cluster(options)
     begun = time.monotonic()
     absent = [name for name, peer in PEERS.items() if peer.command(name) is None]
     if absent:
@@ -175,17 +219,12 @@ def main() -> int:
     print(report.reached(results))
     facts = report.environment()
     how = {"rounds": options.rounds, "seconds": options.seconds, "clients": options.clients}
-    options.results.mkdir(parents=True, exist_ok=True)
-    kept = options.results / time.strftime("%Y%m%dT%H%M%SZ.json", time.gmtime())
-    kept.write_text(json.dumps({"environment": facts, "settings": how, "rounds": results}, indent=1) + "\n")
+    keep(options, {"environment": facts, "settings": how, "rounds": results})
     whole = not options.only and not options.peers and not options.clients and not options.quick
     folder = options.write or (HERE if whole else None)
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
         draw, stem = (chart.scaling, "scaling") if options.what == "scaling" else (chart.bars, "results")
-        (folder / f"{stem}.md").write_text(report.page(stem, facts, how, results), encoding="utf-8")
-        (folder / f"{stem}.svg").write_text(draw(results), encoding="utf-8")
-        tell(f"written: {folder / stem}.md and .svg\n")
+        write(folder, stem, report.page(stem, facts, how, results), draw(results))
     return 0 if all(records for line in results.values() for records in line.values()) else 2
 
 

@@ -15,13 +15,14 @@ COLORS = ("#1f6feb", "#8250df", "#d4731c", "#57606a", "#bf3989", "#1b7c83", "#9a
 PANEL_WIDTH, BAR_HEIGHT, LABEL_WIDTH, BAR_WIDTH = 470, 18, 190, 200
 CURVE_WIDTH, CURVE_HEIGHT, MARGIN = 470, 230, 46
 GAP = 20
+ROW_HEIGHT = 14
 
 
 def _text(x: float, y: float, text: str, extra: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" {extra}>{escape(text)}</text>'
 
 
-def _picture(panels: Iterable[tuple[str, int]], columns: int = 2) -> str:
+def picture(panels: Iterable[tuple[str, int]], columns: int = 2) -> str:
     """*panels*, each a drawing and its height, side by side."""
     parts, x, y, tallest = [], 0, 0, 0
     for number, (drawing, height) in enumerate(panels):
@@ -39,20 +40,25 @@ def _picture(panels: Iterable[tuple[str, int]], columns: int = 2) -> str:
 
 def bars(results: dict[str, Records]) -> str:
     """A panel for each line, a bar for each server."""
-    return _picture(_bars(LINES[name], records) for name, records in results.items())
+    return picture(_bars(LINES[name], records) for name, records in results.items())
 
 
 def _bars(line: Line, records: Records) -> tuple[str, int]:
     values = sorted((middle(rounds), name) for name, rounds in records.items() if rounds)
-    most = max((value for value, _ in values), default=1) or 1
-    parts = [_text(0, 12, f"{line.title} ({line.unit})", 'font-weight="bold"')]
-    for at, (value, name) in enumerate(values):
+    bars = [(PEERS[name].title, value, OWN if PEERS[name].own else OTHER) for value, name in values]
+    return bar_panel(f"{line.title} ({line.unit})", bars)
+
+
+def bar_panel(title: str, bars: list[tuple[str, float, str]]) -> tuple[str, int]:
+    """Bars, each with its label, value and color; the drawing and its height."""
+    most = max((value for _, value, _ in bars), default=1) or 1
+    parts = [_text(0, 12, title, 'font-weight="bold"')]
+    for at, (label, value, color) in enumerate(bars):
         y, width = 22 + at * BAR_HEIGHT, max(1.0, BAR_WIDTH * value / most)
-        color = OWN if PEERS[name].own else OTHER
-        parts.append(_text(LABEL_WIDTH - 6, y + 12, PEERS[name].title, 'text-anchor="end"'))
+        parts.append(_text(LABEL_WIDTH - 6, y + 12, label, 'text-anchor="end"'))
         parts.append(f'<rect x="{LABEL_WIDTH}" y="{y + 2}" width="{width:.1f}" height="13" fill="{color}"/>')
         parts.append(_text(LABEL_WIDTH + width + 5, y + 12, f"{value:.1f}"))
-    return "".join(parts), 22 + len(values) * BAR_HEIGHT
+    return "".join(parts), 22 + len(bars) * BAR_HEIGHT
 
 
 def scaling(results: dict[str, Records]) -> str:
@@ -65,31 +71,45 @@ def scaling(results: dict[str, Records]) -> str:
             panels.append(_bars(SCALING[name], results[name]))
         else:
             panels.append(_curves(stem, {size: results[name] for size, name in sizes.items()}))
-    return _picture(panels)
+    return picture(panels)
 
 
 def _curves(stem: str, by_size: dict[int, Records]) -> tuple[str, int]:
     titles = {"fan-out": "us for a delivery, against clients", "rooms": "us for a delivery, against rooms that exist"}
     peers = list(dict.fromkeys(peer for records in by_size.values() for peer, rounds in records.items() if rounds))
-    most = max((middle(rounds) for records in by_size.values() for rounds in records.values() if rounds), default=1)
-    low, high = math.log10(min(by_size)), math.log10(max(by_size))
+    curves = {
+        # The same color in every panel.
+        PEERS[peer].title: (
+            COLORS[list(PEERS).index(peer) % len(COLORS)],
+            {size: middle(records[peer]) for size, records in by_size.items() if records.get(peer)},
+        )
+        for peer in peers
+    }
+    return curve_panel(titles[stem], curves)
+
+
+def curve_panel(title: str, curves: dict[str, tuple[str, dict[int, float]]]) -> tuple[str, int]:
+    """Curves, label -> color and values against sizes, which are on a logarithmic scale; the drawing and its height."""
+    sizes = sorted({size for _, values in curves.values() for size in values})
+    most = max((value for _, values in curves.values() for value in values.values()), default=1)
+    low, high = math.log10(sizes[0]), math.log10(sizes[-1])
     width, height = CURVE_WIDTH - 2 * MARGIN, CURVE_HEIGHT - 2 * MARGIN
+    # Below the names, two in a row.
+    top = MARGIN + (len(curves) - 1) // 2 * ROW_HEIGHT
 
     def place(size: int, value: float) -> tuple[float, float]:
-        return MARGIN + width * (math.log10(size) - low) / (high - low), MARGIN + height * (1 - value / most)
+        return MARGIN + width * (math.log10(size) - low) / ((high - low) or 1), top + height * (1 - value / most)
 
-    parts = [_text(0, 12, titles[stem], 'font-weight="bold"')]
-    parts.append(f'<path d="M{MARGIN},{MARGIN} v{height} h{width}" fill="none" stroke="#57606a"/>')
+    parts = [_text(0, 12, title, 'font-weight="bold"')]
+    parts.append(f'<path d="M{MARGIN},{top} v{height} h{width}" fill="none" stroke="#57606a"/>')
     parts += [
-        _text(MARGIN - 5, place(min(by_size), most * f)[1] + 4, f"{most * f:.0f}", 'text-anchor="end"') for f in (0, 1)
+        _text(MARGIN - 5, place(sizes[0], most * f)[1] + 4, f"{most * f:.0f}", 'text-anchor="end"') for f in (0, 1)
     ]
-    parts += [_text(place(size, 0)[0], MARGIN + height + 16, f"{size:,}", 'text-anchor="middle"') for size in by_size]
-    for at, peer in enumerate(peers):
-        # The same in every panel.
-        color = COLORS[list(PEERS).index(peer) % len(COLORS)]
-        points = [place(size, middle(records[peer])) for size, records in by_size.items() if records.get(peer)]
+    parts += [_text(place(size, 0)[0], top + height + 16, f"{size:,}", 'text-anchor="middle"') for size in sizes]
+    for at, (label, (color, values)) in enumerate(curves.items()):
+        points = [place(size, value) for size, value in sorted(values.items())]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{color}"/>' for x, y in points]
-        parts.append(_text(MARGIN + 8 + at % 2 * 190, 30 + at // 2 * 14, PEERS[peer].title, f'fill="{color}"'))
-    return "".join(parts), CURVE_HEIGHT
+        parts.append(_text(MARGIN + 8 + at % 2 * 190, 30 + at // 2 * ROW_HEIGHT, label, f'fill="{color}"'))
+    return "".join(parts), CURVE_HEIGHT + top - MARGIN

@@ -340,7 +340,10 @@ class Server:
         self.port = int(self._answer())
 
     def _answer(self) -> bytes:
-        if not select.select((self._out,), (), (), ANSWER_TIMEOUT_S)[0]:
+        # (select(2) knows no descriptor beyond 1,023.)
+        waiting = select.poll()
+        waiting.register(self._out, select.POLLIN)
+        if not waiting.poll(ANSWER_TIMEOUT_S * 1000):
             raise WrongAnswer("the server does not answer")
         line = self._out.readline()
         if not line:
@@ -355,28 +358,28 @@ class Server:
         with open(f"/proc/{self._process.pid}/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 1024
 
-    def command(self, line: bytes) -> None:
+    def ask(self, line: bytes) -> bytes:
+        """Its answer to a command."""
         os.write(self._in, line + b"\n")
-        must(self._answer(), b"done\n")
+        return self._answer().rstrip(b"\n")
+
+    def command(self, line: bytes) -> None:
+        must(self.ask(line), b"done")
 
     def say(self, texts: list[bytes]) -> None:
         os.write(self._in, b"".join(b"say %b\n" % text for text in texts))
 
 
 @contextmanager
-def started(name: str, heartbeat_s: int) -> Iterator[Server]:
-    """The server *name*, on a core of its own where there are two."""
-    command = PEERS[name].command(name)
-    if command is None:
-        raise WrongAnswer(f"{name} is not installed")
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cores[:1])
-    process = subprocess.Popen([*command, str(heartbeat_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    os.sched_setaffinity(0, cores[1:] or cores)
+def running(command: list[str], cores: list[int]) -> Iterator[Server]:
+    """The server that *command* starts, on *cores*."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    os.sched_setaffinity(0, own)
     try:
         yield Server(process)
     finally:
-        os.sched_setaffinity(0, cores)
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.close()
@@ -386,6 +389,21 @@ def started(name: str, heartbeat_s: int) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def started(name: str, heartbeat_s: float) -> Iterator[Server]:
+    """The server *name*, on a core of its own where there are two."""
+    command = PEERS[name].command(name)
+    if command is None:
+        raise WrongAnswer(f"{name} is not installed")
+    cores = sorted(os.sched_getaffinity(0))
+    with running([*command, str(heartbeat_s)], cores[:1]) as server:
+        os.sched_setaffinity(0, cores[1:] or cores)
+        try:
+            yield server
+        finally:
+            os.sched_setaffinity(0, cores)
 
 
 # -- what is measured: each has ``round(seconds)``, which gives units done and what else there is to tell
@@ -399,13 +417,18 @@ class Works:
         self.number = 0
         self.clients = {}
         self.epoll = select.epoll()
-        for _ in range(clients):
-            client = Client(language, server.port)
-            client.open(line.transport)
+        for number in range(clients):
+            client = self.connect(number)
             self.clients[client.socket.fileno()] = client
             self.epoll.register(client.socket.fileno(), select.EPOLLIN)
             if len(self.clients) % TEND_CLIENTS == 0:
                 self.tend()
+
+    def connect(self, number: int) -> Client:
+        """The client *number*, open."""
+        client = Client(self.language, self.server.port)
+        client.open(self.line.transport)
+        return client
 
     def close(self) -> None:
         self.epoll.close()
@@ -652,9 +675,14 @@ def main() -> None:
             say(measure(server, work, line, options.seconds))
 
 
-if __name__ == "__main__":
+def open_files() -> None:
+    """Let this process have as many connections as it may."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    open_files()
     try:
         main()
     except (WrongAnswer, OSError) as error:

@@ -156,3 +156,97 @@ def test_shares_are_counted_where_the_samples_were_taken() -> None:
         ["the interpreter", "1%"],
     ]
     assert rows(done.stdout)[-1] == ["send (libc.so.6)", "60%"]
+
+
+# -- several nodes
+
+
+def test_several_nodes_are_measured_printed_and_written(tmp_path: Path) -> None:
+    only = ("--only", "fan-out", "--only", "relay")
+    small = ("--rounds", "1", "--seconds", "0.05", "--clients", "2")
+    done = bench("cluster", *only, *small, "--results", str(tmp_path / "rounds"), "--write", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    ways = [row[:2] for row in rows(done.stdout) if row[1] in ("direct", "unix", "tcp")]
+    assert ways == [
+        [client, way] for client in ("SockJS xhr", "Engine.IO polling") for way in ("direct", "unix", "tcp")
+    ]
+
+    (file,) = (tmp_path / "rounds").glob("*.json")
+    kept = json.loads(file.read_text())["rounds"]
+    assert list(kept) == ["fan_out", "requests", "relay"]
+    for way, (record,) in kept["relay"]["SockJS xhr"].items():
+        assert (record["other"] == 0) == (way == "direct")
+    assert all(record["units"] % 2 == 0 for sizes in kept["fan_out"].values() for (record,) in sizes.values())
+
+    page = (tmp_path / "cluster.md").read_text()
+    assert all(line in page for line in done.stdout.splitlines())
+    ElementTree.fromstring((tmp_path / "cluster.svg").read_text())
+
+
+def test_a_part_that_does_not_exist_is_refused() -> None:
+    done = bench("cluster", "--only", "broadcast")
+    assert done.returncode == 2
+    assert "membership" in done.stderr
+
+
+@pytest.fixture
+def clusterreport(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import clusterreport
+
+    return clusterreport
+
+
+@pytest.mark.parametrize(("busiest", "nodes", "gain"), [(5.0, 2, 1.0), (10.0, 2, 0.0), (2.5, 4, 1.0), (8.0, 2, 0.25)])
+def test_what_a_core_adds(clusterreport, busiest: float, nodes: int, gain: float) -> None:
+    assert clusterreport.gain(10.0, busiest, nodes) == gain
+
+
+def test_fan_out_tells_what_the_busiest_core_leaves_room_for(clusterreport) -> None:
+    one = [{"value": 10.0, "busiest": 10.0, "generator": 1.0}]
+    two = [{"value": value, "busiest": value / 2, "generator": 1.0} for value in (12.0, 13.0, 20.0)]
+    alone, both = rows(clusterreport.fan_out({"1 in flight": {"1": one, "2": two}}))[2:]
+    assert alone[1:6] == ["1", "10.00", "10.00", "100,000", ""]
+    assert both[1:6] == ["2", "13.00", "6.50", "153,846", "54 %"]
+
+
+def test_a_relayed_poll_is_compared_with_one_of_the_same_client(clusterreport) -> None:
+    def took(owner: float, other: float) -> list[dict[str, float]]:
+        return [{"value": owner + other, "owner": owner, "other": other, "generator": 5.0}]
+
+    part = {"SockJS xhr": {"direct": took(10, 0), "unix": took(20, 25)}, "Engine.IO polling": {"tcp": took(20, 20)}}
+    assert [row[4:6] for row in rows(clusterreport.relay(part))[2:]] == [
+        ["10.0", "1.00"],
+        ["45.0", "4.50"],
+        ["40.0", ""],
+    ]
+
+
+def test_what_a_heartbeat_costs_is_told_for_each_other_node(clusterreport) -> None:
+    record = {"value": 2000.0, "broker": 150.0, "bytes": 190.0}
+    (row,) = rows(clusterreport.membership({"redis": {"11": [record]}}))[2:]
+    assert row == ["redis", "11", "2000", "200", "150.0", "0.100 %", "190"]
+
+
+def test_parts_are_drawn_with_what_they_have(clusterreport) -> None:
+    message = {"publish": 2.0, "take": 3.0}
+    results = {
+        "messages": {"local": {"1": [message], "4": [message]}, "redis": {"1": [{**message, "broker": 1.0}]}},
+        "client": {"client": {"connect": [{"value": 300.0}]}},
+    }
+    drawing = ElementTree.fromstring(clusterreport.draw(results))
+    assert len(list(drawing.iter("{http://www.w3.org/2000/svg}circle"))) == 7
+    assert "redis, broker" in {text.text for text in drawing.iter("{http://www.w3.org/2000/svg}text")}
+
+
+def test_a_poll_that_came_another_way_is_noticed(load, monkeypatch: pytest.MonkeyPatch) -> None:
+    import backplane
+    import cluster
+
+    monkeypatch.setattr(cluster, "WAIT_S", 0.2)
+    with backplane.place("local") as (url, _), cluster.cluster(url, ["--sockjs"], ["--sockjs"]) as (owner, other):
+        line = load.Line("", "broadcast", "poll", 1, ())
+        with closing(cluster.PollsThrough(owner, other, owner, line, load.SockJS)) as work:
+            direct = cluster.broadcasts(work, line, [owner, other], cluster.told_of_two)
+            with pytest.raises(load.WrongAnswer, match="came another way"):
+                cluster.all_relayed(direct, other, 0)(0)
