@@ -247,8 +247,8 @@ class Cluster(EventHandlers):
                 self.backplane.publish(channel, data)
         return reached
 
-    def hand_over(self, packet: Event, target: Target) -> Awaitable[int]:
-        """Send *packet* to other nodes alone; awaited, how many it was handed to.  It raises BackplaneDown then.
+    def hand_over(self, packet: Event, target: Target) -> Callable[[], Awaitable[int]]:
+        """What sends *packet* to other nodes alone; awaited, how many it was handed to.  It raises BackplaneDown then.
 
         Raises TypeError or ValueError for arguments that cannot travel, before anybody got anything.
         """
@@ -260,7 +260,7 @@ class Cluster(EventHandlers):
                 raise BackplaneDown("this node is not in its cluster now")
             return sum([await self.backplane.deliver(channel, data) for channel in channels])
 
-        return deliver()
+        return deliver
 
     def emit_direct(self, member_id: str, node_id: str, packet: Event, *, volatile: bool = False) -> bool:
         """Send *packet* to one client of another node; False where there is no way.
@@ -371,10 +371,17 @@ class Cluster(EventHandlers):
         namespace = self._namespaces.get(emit.packet.namespace)
         if namespace is None or (emit.is_twice and self._is_seen(emit)):
             return
-        if emit.is_direct:
-            namespace.deliver_direct(emit.target.rooms[0], emit.packet, volatile=emit.volatile)
-        else:
-            namespace.hub.deliver(emit.target, emit.packet, volatile=emit.volatile)
+        try:
+            if emit.is_direct:
+                namespace.deliver_direct(emit.target.rooms[0], emit.packet, volatile=emit.volatile)
+            else:
+                namespace.hub.deliver(emit.target, emit.packet, volatile=emit.volatile)
+        except (TypeError, ValueError) as error:
+            # Whoever has emitted it has clients of other kinds.
+            self.counters["not_delivered"] += 1
+            self._complain(
+                "form", "an event of another node cannot be told to clients here (told once, then counted): %s", error
+            )
 
     def _is_seen(self, emit: Emit) -> bool:
         key = (emit.sender, emit.seq)
