@@ -30,6 +30,7 @@ from load import (
     SocketIO,
     SockJS,
     WrongAnswer,
+    masked_frame,
     measure,
     measure_memory,
     must,
@@ -48,7 +49,8 @@ IN_FLIGHT = (1, 8)
 RELAY_CLIENTS = 100
 #: How a poll reaches the node that holds its session.
 WAYS = ("direct", "unix", "tcp")
-RELAY_LANGUAGES = {"SockJS xhr": SockJS, "Engine.IO polling": SocketIO}
+#: Whose polls; None for a WebSocket after an upgrade.
+RELAYED = {"SockJS xhr": SockJS, "Engine.IO polling": SocketIO, "Engine.IO WebSocket": None}
 MEMBERSHIP_NODES = (2, 4, 16)
 #: Heartbeats of a node come so often here, for there to be enough of them to measure.
 BEAT_S = 0.1
@@ -168,6 +170,27 @@ class PollsThrough(Polls):
         return client
 
 
+class UpgradesThrough(Broadcasts):
+    """Clients that opened by a poll at *owner*, and whose WebSockets come to *door*."""
+
+    def __init__(self, owner: Server, door: Server, line: Line) -> None:
+        self._door = door
+        super().__init__(owner, line, SocketIO, line.clients)
+
+    def connect(self, number: int) -> Client:
+        opened = Client(SocketIO, self.server.port)
+        with closing(opened.socket):
+            opened.language.open_poll(opened)
+        client = Client(SocketIO, self._door.port)
+        client.language.session = opened.language.session
+        client.upgrade()
+        client.socket.sendall(masked_frame(b"2probe"))
+        must(client.frame(), b"3probe")
+        client.socket.sendall(masked_frame(b"5"))
+        client.socket.setblocking(False)
+        return client
+
+
 def broadcasts(work: Broadcasts, line: Line, servers: list[Server], tell: Callable[[int, list[float]], Record]) -> Play:
     """Rounds of *work* by *line*; *tell* makes a record of the units and of what each of *servers* spent."""
 
@@ -230,11 +253,13 @@ def requests(nodes: list[Server], clients: int) -> Play:
 
 
 def relay(rounds: int, seconds: float, clients: int) -> Part:
-    """A parked poll answered and the next one parked, by the owner itself and through another node."""
+    """What a client gets from the owner of its session itself, and through another node.
+
+    Polls, each answered and followed by the next one; and deliveries to WebSockets that an upgrade of Engine.IO made.
+    """
     plays = {}
-    line = Line("", "broadcast", "poll", clients, ())
     with apart() as stack:
-        for name, language in RELAY_LANGUAGES.items():
+        for name, language in RELAYED.items():
             for way in WAYS:
                 url, _ = stack.enter_context(backplane.place("local"))
                 options = [["--host", host] if way == "tcp" else [] for host in ("one", "two")]
@@ -243,11 +268,19 @@ def relay(rounds: int, seconds: float, clients: int) -> Part:
                 owner, other = nodes
                 must(other.ask(b"way").decode(), "tcp" if way == "tcp" else "unix")
                 door = owner if way == "direct" else other
-                work = stack.enter_context(closing(PollsThrough(owner, other, door, line, language)))
+                work: Broadcasts
+                if language is None:
+                    line = Line("", "broadcast", "websocket", clients, ())
+                    work = stack.enter_context(closing(UpgradesThrough(owner, door, line)))
+                    must(int(other.ask(b"relayed")), 0 if way == "direct" else clients)
+                else:
+                    line = Line("", "broadcast", "poll", clients, ())
+                    work = stack.enter_context(closing(PollsThrough(owner, other, door, line, language)))
                 play = broadcasts(work, line, nodes, told_of_two)
-                # A session of SockJS opens by a poll of its own.
-                opened = clients * (2 if language is SockJS else 1)
-                plays[name, way] = play if way == "direct" else all_relayed(play, other, opened)
+                if language is not None and way != "direct":
+                    # A session of SockJS opens by a poll of its own.
+                    play = all_relayed(play, other, clients * (2 if language is SockJS else 1))
+                plays[name, way] = play
         return in_turns(plays, rounds, seconds)
 
 

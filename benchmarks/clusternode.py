@@ -9,7 +9,7 @@ Prints its port, and then obeys lines on its standard input, one after the other
     count TIMES     ask all nodes so often how many are in the hall; what each answer is where all are the same
     id              its id
     way             how the others pass requests on to it: unix or tcp
-    relayed         how many requests it has passed on
+    relayed         how many requests it has passed on, WebSockets among them
     beats           how often it has said that it is there
     hello           how many bytes that is
     channels        how many channels it is subscribed to

@@ -22,7 +22,7 @@ CLIENT = {
 TITLES = {
     "fan_out": "Fan-out: a delivery of a broadcast, the clients spread evenly over nodes",
     "requests": "Requests: one to all nodes, how many clients there are in the room of the fan-out",
-    "relay": "Relay: a parked poll answered, and the next one parked",
+    "relay": "Relay: a parked poll answered and the next one parked, or a delivery to an upgraded WebSocket",
     "messages": "Backplane: a message of 200 bytes, without a Server",
     "rooms": "Rooms: an emit to a room with one client on another node, against the rooms that this client is in",
     "joins": "Rooms: joining one more, and what it weighs",
@@ -185,7 +185,7 @@ def _requests(part: Part) -> list[tuple[str, int]]:
 def _relay(part: Part) -> list[tuple[str, int]]:
     colors = dict(zip(part, COLORS, strict=False))
     found = [(f"{series}, {way}", middle(records), colors[series]) for series, way, records in rows_of(part)]
-    return [bar_panel("us for a poll, of both nodes, by the way to its session", found)]
+    return [bar_panel("us for a poll or a delivery, of both nodes, by its way", found)]
 
 
 def _messages(part: Part) -> list[tuple[str, int]]:

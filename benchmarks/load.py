@@ -189,6 +189,8 @@ class SocketIO:
     """Socket.IO protocol 5 on Engine.IO 4; broadcasts and echoes are the event ``said``."""
 
     PATH = "/socket.io/?EIO=4&transport="
+    #: What names a session that is open already, in a query.
+    session = ""
 
     @staticmethod
     def heard(text: bytes) -> bytes:
@@ -204,7 +206,7 @@ class SocketIO:
         self.host = host
 
     def websocket(self) -> bytes:
-        return upgrade(self.host, self.PATH + "websocket")
+        return upgrade(self.host, f"{self.PATH}websocket{self.session}")
 
     def greet(self, client: Client) -> None:
         must(client.frame()[:8], b'0{"sid":')
@@ -217,7 +219,8 @@ class SocketIO:
     def greet_poll(self, client: Client) -> bytes:
         status, body = client.ask(request(self.host, "GET", self.PATH + "polling"))
         must((status, body[:1]), (b"200", b"0"))
-        self.mine = f"{self.PATH}polling&sid={json.loads(body[1:])['sid']}"
+        self.session = f"&sid={json.loads(body[1:])['sid']}"
+        self.mine = f"{self.PATH}polling{self.session}"
         return request(self.host, "GET", self.mine)
 
     def open_poll(self, client: Client) -> bytes:
