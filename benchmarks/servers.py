@@ -69,8 +69,8 @@ def polysock(heartbeat_s: float) -> tuple[list[Any], Commands]:
 def polysock_io(heartbeat_s: float) -> tuple[list[Any], Commands]:
     from polysock import Server
 
-    # A client that only connects leaves a session behind until its ping is missed, as on every Engine.IO server, and all
-    # of the load comes from one address.
+    # A client that only connects leaves a session behind until its ping is missed, as with any Engine.IO server; and
+    # all clients come from one address.
     limits = {"max_sessions": MANY, "max_sessions_per_address": MANY}
     io = Server(**SOCKJS, **limits, heartbeat_delay=heartbeat_s, heartbeat_timeout_s=PING_TIMEOUT_S)
     sockets = []
