@@ -142,7 +142,7 @@ def page(stem: str, facts: dict[str, str], how: dict[str, object], results: dict
         f"{titles[stem]}\n\nWritten by `{target}`; [README.md](README.md) says what a unit is and how it is measured.\n"
         f"{how['rounds']} rounds of {how['seconds']:g} s for each server, taking turns; medians, processor time of the "
         f"server in us for a unit, memory in KiB.\n\n![the figures as a chart]({stem}.svg)\n",
-        table(["machine and versions", ""], [list(fact) for fact in facts.items()]) + "\n",
+        "\n" + table(["machine and versions", ""], [list(fact) for fact in facts.items()]) + "\n",
         reached(results),
         "\n## Figures\n",
         *(section(lines[name], records) for name, records in results.items()),

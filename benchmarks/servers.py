@@ -29,6 +29,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 BACKLOG = 4096
+MANY = 1_000_000
 PING_TIMEOUT_S = 20
 #: So large that no stream ends within a run.
 RESPONSE_LIMIT_BYTES = 16 * 1024 * 1024
@@ -68,7 +69,10 @@ def polysock(heartbeat_s: float) -> tuple[list[Any], Commands]:
 def polysock_io(heartbeat_s: float) -> tuple[list[Any], Commands]:
     from polysock import Server
 
-    io = Server(**SOCKJS, heartbeat_delay=heartbeat_s, heartbeat_timeout_s=PING_TIMEOUT_S)
+    # A client that only connects leaves a session behind until its ping is missed, as with any Engine.IO server; and
+    # all clients come from one address.
+    limits = {"max_sessions": MANY, "max_sessions_per_address": MANY}
+    io = Server(**SOCKJS, **limits, heartbeat_delay=heartbeat_s, heartbeat_timeout_s=PING_TIMEOUT_S)
     sockets = []
 
     @io.on("connection")

@@ -14,6 +14,7 @@ from polysock.channels import ALL_NODES, namespace_channel, node_channel, room_c
 from polysock.envelope import Emit, Hello, encode
 from polysock.hub import Target
 from polysock.packets import Event
+from polysock.packets.plain import PLAIN_PACKETS
 from polysock.remote import RemoteSocket
 from polysock.testing import Client
 from polysock_transports.placement import Node
@@ -509,6 +510,32 @@ async def test_a_receiver_that_fails_hurts_no_later_message(quiet: Quiet) -> Non
         await turns()
         assert ann.take() == [("y",)]
         assert cluster_of(second).counters["not_delivered"] == 1
+
+
+async def test_what_cannot_be_told_to_clients_here_is_no_failure(
+    quiet: Quiet,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Some forms of packets have less room for nesting than others, and what is nested may come from a client."""
+    nested: list[Any] = []
+    for _ in range(700):
+        nested = [nested]
+    async with world(2) as nodes:
+        first, second = nodes.servers
+
+        class Plain:
+            id = "plain"
+            codec = PLAIN_PACKETS
+
+        second.sockets.hub.add(Plain())  # type: ignore[arg-type]
+        quiet.expect("an event of another node cannot be told to clients here")
+        for _ in range(3):
+            first.emit("x", nested)
+        await turns()
+        second.sockets.hub.remove("plain")
+        assert cluster_of(second).counters["not_delivered"] == 3
+        (told,) = [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+        assert told.exc_info is None
 
 
 async def test_an_outage_costs_what_was_sent_in_it_and_nothing_else() -> None:

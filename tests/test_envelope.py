@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from polysock import ProtocolError
@@ -53,6 +53,24 @@ def test_what_is_put_in_comes_out(envelope: Envelope) -> None:
     data = encode(envelope, LIMITS)
     assert decode(data, LIMITS) == envelope
     assert b"pickle" not in data or "pickle" in repr(envelope)
+
+
+LOOKALIKES = st.recursive(
+    st.binary(max_size=3) | st.integers(0, 3) | st.just(True),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["_placeholder", "__placeholder", "num", "x_placeholder"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.lists(LOOKALIKES))
+@example([b"ann's", {"_placeholder": True, "num": 0}])
+@example([b"ann's", {"_placeholder": True, "num": 9}])
+def test_values_that_look_like_a_placeholder_stay_what_they_are(values: list[Any]) -> None:
+    answer = Answer(ANN, 0, 1, values)
+    assert decode(encode(answer, LIMITS), LIMITS) == answer
 
 
 def test_an_event_with_binary_as_bytes() -> None:

@@ -397,6 +397,15 @@ def test_a_body_that_is_a_poll_to_the_byte(both: Both) -> None:
         both.compare([*start, AGAIN + head, AGAIN, AGAIN], ONE_BY_ONE)
 
 
+@pytest.mark.parametrize("body", [b"x" * 5, OWN + END], ids=["junk", "a request"])
+def test_a_poll_with_a_body_that_comes_again_has_it_again(both: Both, body: bytes) -> None:
+    """Its head alone is the same to the byte, and what follows is its body and never another request."""
+    whole = sent(body, AGAIN.removesuffix(END))
+    head = whole.removesuffix(body)
+    for start in ([POLL], [POLL, sent(b'["bye"]')]):
+        both.compare([*start, whole, head, body, POLL], ONE_BY_ONE)
+
+
 def test_a_stamp_is_in_the_query_and_nowhere_else(both: Both) -> None:
     path = AGAIN.replace(b"SID", b"a&t=5&b").replace(b"?t=a1", b"")
     send = sent(b'["bye"]', SEND.replace(b"SID", b"a&t=5&b"))

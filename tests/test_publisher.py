@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 
 from polysock import BackplaneDown, Publisher, Server, SettingError, StateError, SyncPublisher
-from polysock.backplane import Backplane, MemoryBus
+from polysock import publisher as publisher_module
+from polysock.backplane import Backplane, MemoryBackplane, MemoryBus
 from polysock.command import URL_VARIABLE, main
 from polysock.limits import DEFAULT_CLUSTER_LIMITS, ClusterLimits
 from polysock.testing import Client
-from support.clients import until
+from support.clients import turns, until
 from support.cluster import cluster_of
 from support.redis_server import RedisServer
 
@@ -279,6 +280,49 @@ async def test_sync_shared_by_threads(url: str) -> None:
                 assert [event for event in events if event[0] == name] == [(name, number) for number in range(20)]
             stack.pop_all()
             await in_thread(publisher.close)
+
+
+class Lingering(MemoryBackplane):
+    """What is under way when it stops ends some turns of the loop later."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryBus())
+        self.is_asked = threading.Event()
+        self._is_stopped = asyncio.Event()
+
+    async def deliver(self, channel: str, data: bytes) -> int:
+        self.is_asked.set()
+        await self._is_stopped.wait()
+        await turns()
+        raise BackplaneDown("stopped")
+
+    async def stop(self) -> None:
+        await super().stop()
+        self._is_stopped.set()
+
+
+async def test_who_waits_in_another_thread_is_told_of_the_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    lingering = Lingering()
+    monkeypatch.setattr(publisher_module, "connect", lambda url: lingering)
+    publisher = SyncPublisher("unix:///run/app")
+    told: list[Exception] = []
+
+    def work() -> None:
+        try:
+            publisher.emit("x")
+        except BackplaneDown as error:
+            told.append(error)
+
+    emitting = threading.Thread(target=work, daemon=True)
+    emitting.start()
+    assert await in_thread(lambda: lingering.is_asked.wait(10))
+    runner = publisher._runner
+    assert runner is not None
+    await in_thread(publisher.close)
+    await in_thread(lambda: emitting.join(10))
+    assert [str(error) for error in told] == ["stopped"]
+    with pytest.raises(BackplaneDown, match="another thread"):
+        runner.run(runner.publisher.stop())  # who had found it before it was closed
 
 
 FORKING = """

@@ -17,7 +17,7 @@ from polysock import Server, SettingError
 from polysock.backplane import MemoryBus
 from polysock.testing import Client
 from support.clients import Quiet, quiet, until  # noqa: F401  # autouse: nothing here logs unannounced
-from support.cluster import bus_of, cluster_of
+from support.cluster import bus_of, cluster_of, world
 from support.rawhttp import Connection, Response, request
 from support.serving import serving
 
@@ -201,6 +201,16 @@ def test_never_without_a_rule(rule: dict[str, Any]) -> None:
 
 
 # -- what strangers may try
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+async def test_what_clients_cannot_be_told_is_refused(nodes: int) -> None:
+    async with world(nodes if nodes > 1 else 0) as joined:
+        io = joined.servers[0] if nodes > 1 else Server(max_publish_bytes=LIMIT_BYTES * 2)
+        async with site(io) as there:
+            Client(io)
+            response = await there.ask(b'{"event":"x","args":%b%b}' % (b"[" * 1_010, b"]" * 1_010))
+            assert read(response, 400)["error"].startswith("This cannot be emitted: ")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"])

@@ -270,6 +270,17 @@ def test_sighup_replaces_the_workers_one_after_another() -> None:
         assert program.end() == 0
 
 
+def test_nothing_is_started_by_who_ends() -> None:
+    with running("deaf", stop_s=1) as (program, _):
+        program.send(signal.SIGTERM)
+        program.until("stopping")
+        program.send(signal.SIGHUP)  # as systemd's SendSIGHUP= does
+        said = "".join(program.rest())
+        assert program.child.wait(LIMIT_S) == 0
+        assert "restarting" not in said
+        assert "its supervisor has gone" not in said
+
+
 def test_a_restart_with_broken_code_leaves_the_others_alone(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     with running("flagged", 2, str(flag)) as (program, processes):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from polysock_transports import ProtocolError
 from polysock_transports.clock import Clock, Timer
 
 from .envelope import Answer, Ask, EnvelopeTooBig, encode
@@ -29,7 +30,7 @@ log = logging.getLogger("polysock")
 #: Items in one part of an answer; fewer where they are big.
 _PART_ITEMS = 200
 
-#: What a node does when it is asked: the items of its answer.
+#: What a node does when it is asked: the items of its answer.  Raises ProtocolError for what makes no sense.
 Answerer = Callable[[Ask], "Sequence[Any] | Awaitable[Sequence[Any]]"]
 
 
@@ -151,6 +152,7 @@ class Asking:
         self._numbers = count(1)
         self._requests: dict[int, Request] = {}
         self._at_work: set[asyncio.Future[Any]] = set()
+        self._said_senseless = False
         self.answerers: dict[str, Answerer] = {}
         """By what is asked."""
 
@@ -231,6 +233,9 @@ class Asking:
             return
         try:
             result = answerer(ask)
+        except ProtocolError as error:
+            self._makes_no_sense(ask, error)
+            return
         except Exception:
             self._failed(ask)
             return
@@ -244,10 +249,20 @@ class Asking:
     async def _answer_later(self, ask: Ask, result: Awaitable[Sequence[Any]]) -> None:
         try:
             items = await result
+        except ProtocolError as error:
+            self._makes_no_sense(ask, error)
+            return
         except Exception:
             self._failed(ask)
             return
         self._answer(ask, items)
+
+    def _makes_no_sense(self, ask: Ask, error: ProtocolError) -> None:
+        """Their fault, and not one of ours that has to be found: they may send as much of it as they like."""
+        self._counters["bad_requests"] += 1
+        if not self._said_senseless:
+            self._said_senseless = True
+            log.warning("what node %s asked for makes no sense (told once, then counted): %s", ask.sender, error)
 
     def _failed(self, ask: Ask) -> None:
         self._counters["requests_failed"] += 1

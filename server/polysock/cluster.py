@@ -247,8 +247,8 @@ class Cluster(EventHandlers):
                 self.backplane.publish(channel, data)
         return reached
 
-    def hand_over(self, packet: Event, target: Target) -> Awaitable[int]:
-        """Send *packet* to other nodes alone; awaited, how many it was handed to.  It raises BackplaneDown then.
+    def hand_over(self, packet: Event, target: Target) -> Callable[[], Awaitable[int]]:
+        """What sends *packet* to other nodes alone; awaited, how many it was handed to.  It raises BackplaneDown then.
 
         Raises TypeError or ValueError for arguments that cannot travel, before anybody got anything.
         """
@@ -260,7 +260,7 @@ class Cluster(EventHandlers):
                 raise BackplaneDown("this node is not in its cluster now")
             return sum([await self.backplane.deliver(channel, data) for channel in channels])
 
-        return deliver()
+        return deliver
 
     def emit_direct(self, member_id: str, node_id: str, packet: Event, *, volatile: bool = False) -> bool:
         """Send *packet* to one client of another node; False where there is no way.
@@ -325,6 +325,8 @@ class Cluster(EventHandlers):
         return True
 
     def _told(self, ask: Ask) -> tuple[()]:
+        if not ask.packet.args or not isinstance(ask.packet.args[0], str):
+            raise ProtocolError("Something is said on no channel.")
         channel, *values = ask.packet.args
         told = self._topics.get(channel)
         if told is not None:
@@ -369,10 +371,17 @@ class Cluster(EventHandlers):
         namespace = self._namespaces.get(emit.packet.namespace)
         if namespace is None or (emit.is_twice and self._is_seen(emit)):
             return
-        if emit.is_direct:
-            namespace.deliver_direct(emit.target.rooms[0], emit.packet, volatile=emit.volatile)
-        else:
-            namespace.hub.deliver(emit.target, emit.packet, volatile=emit.volatile)
+        try:
+            if emit.is_direct:
+                namespace.deliver_direct(emit.target.rooms[0], emit.packet, volatile=emit.volatile)
+            else:
+                namespace.hub.deliver(emit.target, emit.packet, volatile=emit.volatile)
+        except (TypeError, ValueError) as error:
+            # Whoever has emitted it has clients of other kinds.
+            self.counters["not_delivered"] += 1
+            self._complain(
+                "form", "an event of another node cannot be told to clients here (told once, then counted): %s", error
+            )
 
     def _is_seen(self, emit: Emit) -> bool:
         key = (emit.sender, emit.seq)
@@ -394,13 +403,13 @@ class Cluster(EventHandlers):
         self._tell("beat")
 
     def _node_joined(self, node: Node) -> None:
-        log.info("node %s on %r joined; with this one there are %d", node.id, node.host, len(self.nodes) + 1)
+        log.info("node %s on %r joined; nodes: %d", node.id, _host_name(node), len(self.nodes) + 1)
         if self._news is not None:
             self._news.set()
         self._tell("node_joined", node)
 
     def _node_left(self, node: Node, why: str) -> None:
-        log.info("node %s on %r left (%s); with this one there are %d", node.id, node.host, why, len(self.nodes) + 1)
+        log.info("node %s on %r left (%s); nodes: %d", node.id, _host_name(node), why, len(self.nodes) + 1)
         self.asking.node_left(node.id)
         self._tell("node_left", node, why)
 
@@ -427,3 +436,8 @@ class Cluster(EventHandlers):
         if what not in self._complained:
             self._complained.add(what)
             log.warning(text, *args)
+
+
+def _host_name(node: Node) -> str:
+    """What people call the node's machine; the rest of ``Node.host`` tells machines of one name apart."""
+    return node.host.partition(" ")[0]

@@ -6,6 +6,8 @@ the form that has room for binary.  Each part has its length in four bytes in fr
     length header  [length text-of-the-packet  [length attachment] ...]
 
 ``header``: ``v`` (1), ``kind``, ``from`` (the sender's id), ``seq`` (counts its messages), and what the kind needs.
+Packets of Socket.IO cannot tell a value of somebody's own that looks like a placeholder for binary from one: where both
+are in a packet, ``escaped`` says that the key ``_placeholder`` of such values has one more stroke in front.
 Keys that are not known are ignored; an unknown version or kind is a ProtocolError, as are any other bytes that are no
 envelope.  Nothing is ever unpickled.
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from polysock_transports import ProtocolError
@@ -33,6 +35,8 @@ _LENGTH_BYTES = 4
 _MAX_NUMBER = 2**53  # what every JSON reader keeps exact
 _MAX_NODE_TEXT_CHARS = 255  # a host's name, an address, the path of a Unix socket
 _NODE_ID = re.compile(f"[A-Za-z0-9]{{{NODE_ID_CHARS}}}\\Z")
+_PLACEHOLDER = '"_placeholder"'
+_LOOKS_LIKE_ONE = re.compile(r"_+placeholder\Z")
 
 _T = TypeVar("_T")
 
@@ -139,20 +143,52 @@ def encode(envelope: Envelope, limits: ClusterLimits) -> bytes:
         _flag(header, reply=envelope.is_reply)
     else:
         header["kind"] = "bye"
-    parts = [dumps(header).encode("utf-8")]
+    parts = [b""]
     if packet is not None:
         text, *attachments = BINARY.encode(packet)
         assert isinstance(text, str)
+        if attachments and text.count(_PLACEHOLDER) > len(attachments):
+            # What one client sent would stand for another's bytes, or for none, and all of the message be lost.
+            header["escaped"] = True
+            try:
+                text, *attachments = BINARY.encode(_with_args(packet, _escaped))
+            except RecursionError:
+                raise ValueError("the arguments are nested too deep") from None
+            assert isinstance(text, str)
         if len(attachments) > limits.max_envelope_attachments:
             raise EnvelopeTooBig(
                 f"more than {limits.max_envelope_attachments} binary values (max_envelope_attachments)"
             )
         parts.append(text.encode("utf-8"))
         parts.extend(attachments)  # type: ignore[arg-type]  # all but the first are bytes
+    parts[0] = dumps(header).encode("utf-8")
     data = b"".join(piece for part in parts for piece in (len(part).to_bytes(_LENGTH_BYTES, "big"), part))
     if len(data) > limits.max_envelope_bytes:
         raise EnvelopeTooBig(f"{len(data)} bytes, more than {limits.max_envelope_bytes} (max_envelope_bytes)")
     return data
+
+
+def _with_args(packet: Packet, change: Callable[[Any], Any]) -> Packet:
+    assert isinstance(packet, (Event, Ack))
+    return replace(packet, args=change(list(packet.args)))
+
+
+def _renamed(value: Any, rename: Callable[[str], str]) -> Any:
+    """*value* with keys that look like a placeholder's renamed."""
+    if isinstance(value, dict):
+        return {
+            rename(key) if isinstance(key, str) and _LOOKS_LIKE_ONE.match(key) else key: _renamed(item, rename)
+            for key, item in value.items()
+        }
+    return [_renamed(item, rename) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _escaped(value: Any) -> Any:
+    return _renamed(value, lambda key: "_" + key)
+
+
+def _unescaped(value: Any) -> Any:
+    return _renamed(value, lambda key: key[1:])
 
 
 def _flag(header: dict[str, Any], **flags: bool) -> None:
@@ -272,6 +308,11 @@ class _Header:
             is_text = False
         if packet is None:
             raise ProtocolError("An envelope carries no packet, or not all of it.")
+        if self.flag("escaped") and isinstance(packet, (Event, Ack)):
+            try:
+                packet = _with_args(packet, _unescaped)
+            except RecursionError:
+                raise ProtocolError("A packet is nested too deep.") from None
         return packet
 
     def event(self, parts: Iterator[bytes]) -> Event:

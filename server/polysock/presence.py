@@ -251,6 +251,8 @@ class Presence(EventHandlers):
             self._say("join" if is_new else "update", room, Present(user, dict(sockets)))
 
     def _remove(self, room: str, socket_id: str, user: str) -> None:
+        if self._own.users.get((room, socket_id)) == user:
+            return  # of our own clients we know better, whatever another node has told
         users = self._rooms.get(room, {})
         sockets = users.get(user)
         if sockets is None or socket_id not in sockets:

@@ -222,6 +222,8 @@ class _Runner:
         """Raises BackplaneDown."""
         self.publisher = publisher
         self._loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()
+        self._is_closed = False
         self._thread = threading.Thread(target=self._loop.run_forever, name="polysock-publisher", daemon=True)
         self._thread.start()
         try:
@@ -231,14 +233,28 @@ class _Runner:
             raise
 
     def run(self, work: Coroutine[Any, Any, _R]) -> _R:
-        """What *work* returns or raises; it has a deadline of its own."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        """What *work* returns or raises; it has a deadline of its own.  Raises BackplaneDown after ``close``."""
+        with self._lock:
+            if self._is_closed:
+                work.close()
+                raise BackplaneDown("another thread has closed the publisher")
+            running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return running.result()
 
     def close(self) -> None:
-        self.run(self.publisher.stop())
+        with self._lock:
+            self._is_closed = True
+        asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _leave(self) -> None:
+        await self.publisher.stop()
+        # Threads wait for what is under way, and a loop that has stopped would never tell them.
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        if under_way:
+            await asyncio.wait(under_way)
 
 
 def _ignore(channel: str, data: bytes) -> None:

@@ -138,14 +138,14 @@ class _PublishHandler(RequestHandler):
         cluster, namespace = server.cluster, server.namespaces.get(packet.namespace)
         try:
             # Encoded first: what cannot travel reaches nobody.
-            handing_over = cluster.hand_over(packet, target) if cluster is not None else None
+            hand_over = cluster.hand_over(packet, target) if cluster is not None else None
+            local = namespace.hub.deliver(target, packet) if namespace is not None else 0
         except (TypeError, ValueError) as error:
             raise _Wrong(f"This cannot be emitted: {error}") from None
-        local = namespace.hub.deliver(target, packet) if namespace is not None else 0
-        if handing_over is None:
+        if hand_over is None:
             return {"nodes": 0, "local": local}
         try:
-            return {"nodes": await handing_over, "local": local}
+            return {"nodes": await hand_over(), "local": local}
         except BackplaneDown:
             return {"error": "The backplane is down: only clients of this node got it.", "local": local}
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from polysock_transports import CloseReason, Refused, SessionClosed
+from polysock_transports import CloseReason, ProtocolError, Refused, SessionClosed
 
 from .acks import AckTimeout, CallResult
 from .asking import Answerer, Replies, Request
@@ -18,7 +18,7 @@ from .backplane import BackplaneDown
 from .envelope import Ask
 from .handlers import settle
 from .hub import EVERYONE, Target, check_room
-from .packets import Ack, Event, check_event
+from .packets import RESERVED_EVENTS, Ack, Event, check_event
 from .packets.socketio import BINARY
 
 if TYPE_CHECKING:
@@ -423,6 +423,26 @@ _DO: dict[str, Callable[[Iterable[Socket], Any], None]] = {"join": _join, "leave
 _ANSWER = "answer"
 
 
+def _read_do(ask: Ask) -> tuple[str | None, Any]:
+    """For whom alone, and which rooms or what else.  Raises ProtocolError."""
+    match ask.packet.args:
+        case [None | str() as only, bool() as close] if ask.packet.name == "dismiss":
+            return only, close
+        case [None | str() as only, list() as rooms] if ask.packet.name != "dismiss":
+            if all(isinstance(room, str) and (room or ask.packet.name == "leave") for room in rooms):
+                return only, rooms
+    raise ProtocolError("It is not said what to do with clients.")
+
+
+def _read_call(ask: Ask) -> tuple[str | None, str, float, list[Any]]:
+    """For whom alone, the event, the seconds for answers, and the arguments.  Raises ProtocolError."""
+    match ask.packet.args:
+        case [None | str() as only, str() as event, int() | float() as limit_s, *args]:
+            if event not in RESERVED_EVENTS:
+                return only, event, limit_s, args
+    raise ProtocolError("It is not said what to call clients with.")
+
+
 def answerers(server: Server) -> dict[str, Answerer]:
     """What *server* does when another node asks; by the name of the request."""
 
@@ -451,13 +471,13 @@ def answerers(server: Server) -> dict[str, Answerer]:
         ]
 
     def do(ask: Ask) -> list[Any]:
-        only, value = ask.packet.args
+        only, value = _read_do(ask)
         clients = meant(ask, only)
         _DO[ask.packet.name](clients, value)
         return [len(clients)]
 
     async def call(ask: Ask) -> list[Any]:
-        only, event, limit_s, *args = ask.packet.args
+        only, event, limit_s, args = _read_call(ask)
         namespace = server.namespaces.get(ask.packet.namespace)
         if namespace is None:
             return []
@@ -470,6 +490,8 @@ def answerers(server: Server) -> dict[str, Answerer]:
         ]
 
     async def ask_handlers(ask: Ask) -> list[Any]:
+        if not ask.packet.args or not isinstance(ask.packet.args[0], str):
+            raise ProtocolError("It is not said what happened.")
         event, *args = ask.packet.args
         namespace = server.namespaces.get(ask.packet.namespace)
         handlers = namespace.take_server(event) if namespace is not None else []

@@ -196,6 +196,8 @@ class Supervisor:
         self._finish(0)
 
     def _hung_up(self) -> None:
+        if self._result.done():
+            return  # a worker that began now would outlive this process
         if self._had_terminal and not _has_terminal():
             self._finish(0)  # its window was closed, and nobody could end it by a key any more
             return

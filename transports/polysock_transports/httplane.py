@@ -322,6 +322,9 @@ class LaneRequest:
     def _bound_body(self) -> None:
         """The connection does it."""
 
+    def _no_more_body(self) -> None:
+        """Nobody waits for it."""
+
     def detach(self) -> Any:
         raise AssertionError("a request that leaves HTTP is Tornado's")
 
@@ -600,6 +603,8 @@ class HttpConnection(Outflow):
 
     def _remember(self, handler: Any, line: bytes, fields: _Fields) -> None:
         """*handler* has served a poll with this request *line* and *fields*: know it again."""
+        if fields.length:
+            return  # what follows the same head is a body, and would be taken for the next request
         longest = len(line) + len(fields.block) + _MAX_STAMP_BYTES
         if not fields.block or len(line) > _MAX_REPEATED_LINE_BYTES or not accepts(self._server, longest, 0):
             return
