@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -107,3 +108,19 @@ async def test_pings_of_a_peer_that_reads_nothing_pile_up_no_pongs(fast_lane: bo
         assert longest < 4 * high
         client.abort()
         await until(lambda: len(closed) == 1)
+
+
+@both_lanes
+async def test_who_goes_in_the_middle_of_a_body_leaves_no_task(fast_lane: bool) -> None:
+    before = asyncio.all_tasks()
+    async with served(fast_lane=fast_lane) as (base, _, closed):
+        for ask_first in (False, True):  # before the connection can be taken over, and after
+            connection = await rawhttp.Connection.open(base)
+            if ask_first:
+                await connection.request("POST", "/s/0/x/xhr")
+            request = rawhttp.request_bytes("a", "POST", "/s/0/x/xhr_send", body=b'["half of it"]')
+            await connection.write(request[:-5])
+            await turns()
+            connection.abort()
+        await until(lambda: len(asyncio.all_tasks() - before) == 1)  # the one that waits here
+    await until(lambda: len(closed) == 1)

@@ -240,6 +240,9 @@ class GatewayHandler:
         def _make_exchange(self) -> Exchange:
             """The answer, not begun yet; ``_done`` is told its status."""
 
+        def _no_more_body(self) -> None:
+            """The client has gone: whoever waits for the rest of the body waits in vain."""
+
         def _bound_body(self) -> None:
             """A body follows: give it ``body_timeout_s``."""
 
@@ -492,6 +495,7 @@ class GatewayHandler:
 
     def on_connection_close(self) -> None:
         self._gone = True
+        self._no_more_body()
         if self._exchange is not None:
             self._exchange.lost()
         elif self.passing is not None:
@@ -911,6 +915,11 @@ class TornadoRequest(PromptHandler):
 
     def _keep(self, carrier: HttpTransport) -> None:
         """Tornado makes a handler for each request."""
+
+    def _no_more_body(self) -> None:
+        # It ends the task that waits for the body.  Not what an application's own base_handler does: that is for those
+        # that have a response.
+        RequestHandler.on_connection_close(self)
 
     def _bound_body(self) -> None:
         connection: Any = self.request.connection

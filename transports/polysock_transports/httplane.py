@@ -322,6 +322,9 @@ class LaneRequest:
     def _bound_body(self) -> None:
         """The connection does it."""
 
+    def _no_more_body(self) -> None:
+        """Nobody waits for it."""
+
     def detach(self) -> Any:
         raise AssertionError("a request that leaves HTTP is Tornado's")
 
