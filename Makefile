@@ -25,7 +25,7 @@ MAKEFLAGS += --no-print-directory
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check client format bench autobahn npm-deps browsers browsers-deps browsers-more clean
+.PHONY: help demo test check client format bench soak autobahn npm-deps browsers browsers-deps browsers-more clean
 
 help: ## this list
 	@echo 'usage: make TARGET [PORT=8080] [ADDRESS=127.0.0.1] [ARGS="..."] [PYTHON=python3]'
@@ -64,6 +64,9 @@ $(BENCH_NODE_READY): $(BENCH)/peers/package.json $(BENCH)/peers/package-lock.jso
 	@if ! command -v npm >/dev/null; then echo 'npm is not installed: the peers on Node are left out'; \
 	elif (cd $(BENCH)/peers && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error); then touch $@; \
 	else echo 'npm could not install the peers on Node: they are left out'; fi
+
+soak: $(READY) ## 2,000 clients for ten minutes, and nothing lost or left; ARGS="--minutes 1 --clients 200" in short
+	@$(BIN)/python tests/soak/run.py $(ARGS)
 
 autobahn: $(READY) ## Autobahn's WebSocket cases on the raw endpoint (needs Python 2.7)
 	@$(BIN)/python tests/autobahn/run.py $(ARGS)

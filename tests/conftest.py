@@ -21,9 +21,11 @@ from support.needs import lacking, need_npm
 
 HTMLUNIT_JAR = "lib/runner/selenium-server-standalone-2.35.0.jar"
 ON_BOTH_LOOPS = {
+    "test_descriptors.py",
     "test_httplane.py",
     "test_lanes.py",
     "test_takeover.py",
+    "test_tls.py",
     "test_transport_contract.py",
 }
 

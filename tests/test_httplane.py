@@ -307,6 +307,35 @@ async def test_who_leaves_is_gone_and_logged_once(way: Callable[[Wire], None], s
         wire.abort()
 
 
+@pytest.mark.parametrize("number", [1, 5, 50])
+async def test_what_was_asked_before_a_half_close_is_answered(number: int) -> None:
+    """As far as it can be at once: who ends his half waits for no event."""
+    async with endpoint() as here:
+        wire, _ = await here.taken()
+        asked = [sent(f"{at}").replace(b"HOST", wire.host.encode()) for at in range(number)]
+        wire.writer.write(b"".join(asked))
+        half_close(wire)
+        for _ in asked:
+            assert (await wire.read_response()).status == 204
+        assert await wire.at_eof()
+        await here.gone()
+        assert here.logged == [(200, POLL), *[(204, SEND)] * number]
+        wire.close()
+
+
+async def test_what_was_asked_behind_a_parked_poll_is_not_done_after_a_half_close() -> None:
+    async with endpoint() as here:
+        wire, _ = await here.taken()
+        ahead = request_bytes(wire.host, "POST", POLL) + sent("never").replace(b"HOST", wire.host.encode())
+        wire.writer.write(ahead)
+        half_close(wire)
+        assert await wire.at_eof()
+        await here.gone()
+        assert here.logged == [(200, POLL), (499, POLL)]
+        assert here.made[0].closes
+        wire.close()
+
+
 @pytest.mark.parametrize("way", [leave, reset])
 async def test_who_leaves_while_its_handler_is_behind(way: Callable[[Wire], None]) -> None:
     release = asyncio.Event()

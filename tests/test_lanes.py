@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 
-from polysock import SockJSRouter
+from polysock import Server, SockJSRouter
 from support import rawhttp
 from support.clients import Recorder, quiet, turns, until
 from support.rawhttp import PING, TEXT, WireSocket, encode_frame
@@ -110,6 +110,105 @@ async def test_pings_of_a_peer_that_reads_nothing_pile_up_no_pongs(fast_lane: bo
         await until(lambda: len(closed) == 1)
 
 
+def cut(client: WireSocket) -> None:
+    sock = client.connection.writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.abort()
+
+
+def end_our_half(client: WireSocket) -> None:
+    client.connection.writer.write_eof()
+
+
+def close(client: WireSocket) -> None:
+    client.connection.close()
+
+
+async def nothing(client: WireSocket) -> None:
+    """It is open, and that is all."""
+
+
+async def half_a_frame(client: WireSocket) -> None:
+    await client.connection.write(encode_frame(TEXT, b"x" * 50)[:20])
+
+
+async def between_fragments(client: WireSocket) -> None:
+    await client.send_frame(TEXT, b"x", fin=False)
+
+
+async def an_answer_under_way(client: WireSocket) -> None:
+    await client.send_text("x" * 50_000)
+
+
+async def not_reading(client: WireSocket) -> None:
+    client.connection.writer.transport.pause_reading()
+    await client.send_text("flood")
+
+
+async def while_a_handler_runs(client: WireSocket) -> None:
+    await client.send_text("wait")
+    await client.send_text("behind it")
+
+
+async def while_we_close(client: WireSocket) -> None:
+    await client.send_text("close")
+    await client.recv()
+
+
+async def in_its_goodbye(client: WireSocket) -> None:
+    await client.send_close()
+
+
+STEPS = (nothing, half_a_frame, between_fragments, an_answer_under_way, not_reading, while_a_handler_runs)
+
+
+@both_lanes
+@pytest.mark.parametrize("way", [cut, end_our_half, close])
+@pytest.mark.parametrize("step", [*STEPS, while_we_close, in_its_goodbye])
+async def test_a_peer_that_goes_is_gone_whatever_it_did(
+    step: Callable[[WireSocket], Awaitable[None]], way: Callable[[WireSocket], None], fast_lane: bool
+) -> None:
+    closes: list[Any] = []
+    release = asyncio.Event()
+
+    class App(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            if message == "wait":
+                await release.wait()
+            elif message == "close":
+                self.close(3000, "enough")
+            elif message == "flood":
+                self.send("x" * 20_000_000)  # more than the kernel holds
+            else:
+                self.send(message)
+
+        def on_close(self) -> None:
+            closes.append(self.close_reason)
+
+    limits = {"max_message_bytes": 30_000_000, "queue_max_bytes": 40_000_000, "close_timeout_s": 0.05}
+    router = SockJSRouter(App, "/s", {"fast_lane": fast_lane, **limits})
+    async with serving(router.urls) as base:
+        client = await WireSocket.connect(base, "/s/websocket")
+        await until(lambda: len(router._gateway.store) == 1)
+        (session,) = router._gateway.store
+        transport: Any = session._transport
+        pipe = transport._pipe
+        await step(client)
+        await turns()
+        way(client)
+        release.set()  # until then nothing is read: no peer can make its handlers pile up
+        if way is end_our_half:
+            client.connection.writer.transport.resume_reading()
+            with suppress(ConnectionResetError):
+                await client.connection.reader.read()
+        await until(lambda: not len(router._gateway.store))
+        await until(lambda: pipe.owner is None)  # its connection is gone, too
+        await turns()
+        assert len(closes) == 1
+        client.abort()
+        router.close()
+
+
 @both_lanes
 async def test_who_goes_in_the_middle_of_a_body_leaves_no_task(fast_lane: bool) -> None:
     before = asyncio.all_tasks()
@@ -124,3 +223,32 @@ async def test_who_goes_in_the_middle_of_a_body_leaves_no_task(fast_lane: bool) 
             connection.abort()
         await until(lambda: len(asyncio.all_tasks() - before) == 1)  # the one that waits here
     await until(lambda: len(closed) == 1)
+
+
+@both_lanes
+@pytest.mark.parametrize("linger", [b"\1\0\0\0\0\0\0\0", b"\0\0\0\0\0\0\0\0"], ids=["reset", "end"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/plain/poll",
+        "/socket.io/1/",
+        "/socket.io/?EIO=4&transport=polling",
+        "/socket.io/?EIO=4&transport=polling&sid=x",
+    ],
+)
+async def test_who_goes_with_the_end_of_a_request(path: str, linger: bytes, fast_lane: bool) -> None:
+    """At its head Tornado has a connection that may leave it; when the answer is due it may be gone."""
+    io = Server(fast_lane=fast_lane)
+    request = rawhttp.request_bytes("a", "GET", path)
+    async with serving(io.routes()) as base:
+        for turns_between in range(10):
+            # Past the event loop, in which its end would come a turn later.
+            with socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2]))) as client:
+                await turns()
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                client.send(request)
+                await turns(turns_between)
+            await turns()
+        gateways = [gateway for endpoint in io._endpoints for gateway in endpoint.gateways]
+        await until(lambda: not any(gateway.lane._connections for gateway in gateways))
+        io.close()

@@ -13,12 +13,22 @@ import contextlib
 import hashlib
 import re
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Collection, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["Background", "BlockingProxy", "BufferingProxy", "DroppingProxy", "IdleProxy", "Proxy", "SlowProxy"]
+__all__ = [
+    "Background",
+    "BlockingProxy",
+    "BufferingProxy",
+    "DroppingProxy",
+    "IdleProxy",
+    "Proxy",
+    "SlowProxy",
+    "TlsProxy",
+]
 
 ADDRESS = "127.0.0.1"
 CHUNK_BYTES = 65536
@@ -114,7 +124,7 @@ class Proxy:
 
     async def relay(self, link: Link, first: bytes = b"") -> None:
         """Both ways until one side ends; *first*: what was read from the client already."""
-        reader, writer = await asyncio.open_connection(ADDRESS, self.upstream_port)
+        reader, writer = await self.upstream()
         pumps = {asyncio.ensure_future(self.upward(link, writer)), asyncio.ensure_future(self.downward(link, reader))}
         try:
             writer.write(first)
@@ -122,6 +132,10 @@ class Proxy:
         finally:
             writer.close()  # first: ``stop`` may cancel what waits
             await end(pumps)
+
+    async def upstream(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the server."""
+        return await asyncio.open_connection(ADDRESS, self.upstream_port)
 
     async def upward(self, link: Link, writer: asyncio.StreamWriter) -> None:
         while data := await link.reader.read(CHUNK_BYTES):
@@ -141,6 +155,17 @@ class Proxy:
         """Hand the client what the server sent."""
         link.writer.write(data)
         await link.writer.drain()
+
+
+class TlsProxy(Proxy):
+    """Puts TLS between itself and the server, for clients that have none."""
+
+    def __init__(self, upstream_port: int, trusted: ssl.SSLContext) -> None:
+        super().__init__(upstream_port)
+        self.trusted = trusted
+
+    async def upstream(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(ADDRESS, self.upstream_port, ssl=self.trusted)
 
 
 class SlowProxy(Proxy):

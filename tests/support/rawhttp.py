@@ -138,7 +138,7 @@ class Connection:
     """One TCP connection: any number of requests one after another, each read whole or piece by piece."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, timeout_seconds: float
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, timeout_seconds: float | None
     ) -> None:
         self.reader = reader
         self.writer = writer
@@ -149,7 +149,7 @@ class Connection:
         self._rest = b""
 
     @classmethod
-    async def open(cls, base_url: str, *, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> Connection:
+    async def open(cls, base_url: str, *, timeout: float | None = DEFAULT_TIMEOUT_SECONDS) -> Connection:
         url = urlsplit(base_url)
         assert url.scheme == "http", base_url
         assert url.hostname
@@ -337,7 +337,7 @@ async def request(
     headers: HeaderList = (),
     body: bytes | Sequence[bytes] = b"",
     version: str = "1.1",
-    timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
 ) -> Response:
     """One request on a connection of its own."""
     async with await Connection.open(base_url, timeout=timeout) as connection:
@@ -381,7 +381,7 @@ class WireSocket:
         headers: HeaderList = (),
         subprotocols: Sequence[str] = (),
         *,
-        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
     ) -> WireSocket:
         """Shake hands. `headers` replace the usual ones of the same name. Raises `HandshakeRefused`."""
         key = base64.b64encode(os.urandom(16))
