@@ -7,13 +7,15 @@ polysock.js, Socket.IO's own clients of every generation and bare WebSockets mee
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 import time
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tornado import autoreload
@@ -33,7 +35,6 @@ from polysock import (
     Worker,
     workers,
 )
-from polysock.backplane_url import connect
 from polysock.client_files import SOCKETIO_GENERATIONS
 
 ROOT = Path(__file__).resolve().parent
@@ -67,6 +68,13 @@ define("xheaders", default=False, type=bool, help="believe X-Forwarded-For and X
 define("client-files", default=str(CLIENTS), help="folder that holds socket.io-client-0.9, socket.io-client-1 ... 4")
 define("workers", default="1", help='processes on the port; "auto" for one on each core')
 define("backplane", default="", help="redis://host:6379 joins the processes of several hosts")
+define(
+    "relay",
+    default="",
+    help="with --backplane, an address of this host that the others can call: 10.0.0.5:7000; "
+    "the workers listen at this port and those after it",
+)
+define("secret", default="", help="what all hosts know, for --relay; better kept in the environment: POLYSOCK_SECRET")
 define("draft76", default=False, type=bool, help="take the WebSockets of Safari 5, Opera 11 and PhantomJS 1.x too")
 define("loop", default="auto", help="event loop: asyncio, uvloop, or auto, which is uvloop where it is installed")
 define(
@@ -388,11 +396,11 @@ def make_application(
     client_files: Path = CLIENTS,
     draft76: bool = False,
     flash: bool = False,
-    backplane: str | None = None,
+    cluster: Mapping[str, str | None] = MappingProxyType({}),
 ) -> tuple[Application, SockJSRouter, Server]:
-    """The demo's application, its echo endpoint and the hub of its chat."""
+    """The demo's application, its echo endpoint and the hub of its chat; *cluster* as ``cluster_of``."""
     echo = SockJSRouter(Echo, "/echo", {"draft76": draft76})
-    io = Server(client_files=socketio_clients(client_files), draft76=draft76, backplane=backplane)
+    io = Server(client_files=socketio_clients(client_files), draft76=draft76, **cluster)
     io.share(echo)
     if flash:
         io.set("legacy_transports", ["websocket", "flashsocket", "htmlfile", "xhr-polling", "jsonp-polling"])
@@ -434,18 +442,36 @@ def say_where(port: int) -> None:
     print(f"polysock demo: http://{f'[{host}]' if ':' in host else host}:{port}/   (Ctrl+C stops it)", flush=True)
 
 
+def relay_of(relay: str, slot: int) -> str:
+    """Where the worker in *slot* takes requests of other hosts: each at a port of its own, from that of *relay* on."""
+    host, colon, port = relay.rpartition(":")
+    return f"{host}{colon}{int(port) + slot}" if port.isdecimal() and int(port) else relay
+
+
+def cluster_of(backplane: str | None, slot: int) -> dict[str, str | None]:
+    """What a worker's Server is told of the others."""
+    return {
+        "backplane": backplane,
+        "relay": relay_of(options.relay, slot) if options.relay else None,
+        "cluster_secret": options.secret or os.environ.get("POLYSOCK_SECRET") or None,
+    }
+
+
 async def serve(worker: Worker) -> None:
     application, echo, io = make_application(
         debug=options.debug,
         client_files=Path(options.client_files),
         draft76=options.draft76,
         flash=options.flash_policy_port > 0,
-        backplane=worker.backplane,
+        cluster=cluster_of(worker.backplane, worker.slot),
     )
     try:
         await io.start(application)
     except BackplaneDown as error:
         sys.exit(f"Cannot reach the backplane: {error}")
+    except OSError as error:
+        where = relay_of(options.relay, worker.slot) or "a Unix socket"
+        sys.exit(f"Cannot take requests of other processes at {where}: {error.strerror}.")
     server = HTTPServer(application, xheaders=options.xheaders)
     server.add_sockets(worker.sockets)
     if options.flash_policy_port > 0:
@@ -485,8 +511,9 @@ def main() -> None:
     if count != 1 and (options.debug or options.flash_policy_port > 0):
         sys.exit("--debug and --flash-policy-port go with one worker only")
     try:
-        if options.backplane:
-            connect(options.backplane)
+        # What makes no sense is said once and before anything starts.  (The last slot is only used in a restart.)
+        slots = count if isinstance(count, int) else os.cpu_count() or 1
+        Server(**cluster_of(options.backplane or None, slots if slots > 1 else 0))
         workers.run(
             serve,
             workers=count,

@@ -33,11 +33,13 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 import polysock
 from polysock.client_files import SOCKETIO_GENERATIONS
 from polysock.testing import Client
+from polysock_transports import relaywire
 from polysock_transports.placement import NODE_ID_CHARS
 from support.clients import turns
 from support.cluster import bus_of, world
 from support.emulation import once_more
 from support.needs import need_npm
+from support.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S, STOP_S = 20, 10
@@ -45,6 +47,7 @@ START_S, STOP_S = 20, 10
 PAGE_S = 60
 DRIVERS = ROOT / "tests" / "chat_drivers.js"
 KEY = "k" * 16
+SECRET = "0123456789abcdef"
 #: What the driven pages say.
 ANSWER = 'answer <b>&amp;</b> "\u00e9\u6f22\U0001f600"'
 
@@ -386,6 +389,36 @@ async def test_several_workers_at_a_prompt(monkeypatch: pytest.MonkeyPatch) -> N
     os.rmdir(folder)  # which nothing is left in
 
 
+def test_each_worker_has_a_port_of_its_own_for_other_hosts() -> None:
+    assert run.relay_of("10.0.0.5:7000", 0) == "10.0.0.5:7000"
+    assert run.relay_of("10.0.0.5:7000", 3) == "10.0.0.5:7003"
+    assert run.relay_of("[fd00::1]:7000", 1) == "[fd00::1]:7001"
+    assert run.relay_of("10.0.0.5:0", 3) == "10.0.0.5:0"  # any free one
+    assert run.relay_of("nonsense", 3) == "nonsense"  # which Server refuses
+
+
+async def test_workers_take_requests_of_other_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("POLYSOCK_SECRET", SECRET)
+    options = ["--workers=2", "--relay=127.0.0.1:0"]
+    with RedisServer(tmp_path) as redis, started("run.py", "--port=0", f"--backplane={redis.url}", *options):
+        io = polysock.Server(backplane=redis.url)
+        await io.start()
+        try:
+            assert io.cluster is not None
+            addresses = {node.tcp for node in io.cluster.nodes.values()}
+            assert len(addresses) == 2
+            for address in addresses:
+                reader, writer = await asyncio.open_connection(*address.split(":"))
+                greeting = await reader.readexactly(relaywire.GREETING_BYTES)
+                answer = relaywire.answer(SECRET.encode(), greeting, io.cluster.id, relaywire.nonce())
+                writer.write(answer)
+                proof = await asyncio.wait_for(reader.readexactly(relaywire.PROOF_BYTES), START_S)
+                assert proof == relaywire.listener_proof(SECRET.encode(), greeting, answer)
+                writer.close()
+        finally:
+            await io.stop()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -394,6 +427,11 @@ async def test_several_workers_at_a_prompt(monkeypatch: pytest.MonkeyPatch) -> N
         (["--workers=2", "--debug"], "one worker only"),
         (["--backplane=http://x"], "a backplane is"),
         (["--backplane=redis://127.0.0.1:1"], "Cannot reach the backplane"),
+        (["--relay=127.0.0.1:0", "--secret=0123456789abcdef"], "relay= needs backplane="),
+        (["--relay=127.0.0.1:0", "--workers=2", "--backplane=redis://127.0.0.1:1"], "cluster_secret="),
+        (["--secret=short"], "at least 16 bytes"),
+        (["--relay=0.0.0.0:7000", "--secret=0123456789abcdef"], "nobody can call"),
+        (["--relay=127.0.0.1:65535", "--secret=0123456789abcdef", "--workers=2"], "can call, and a port"),
     ],
 )
 def test_options_that_make_no_sense(options: list[str], said: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections import Counter
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,11 @@ class Relaying:
         self._gateways: list[Gateway] = []
         cluster.on("node_joined", self._node_joined)
         cluster.on("node_left", self._node_left)
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What the relay counted; nothing before it was started."""
+        return self.relay.counters if self.relay is not None else Counter()
 
     def prepare(self, application: Any) -> None:
         """Listen for *application* at the start; None to pass nothing on.  Raises StateError."""

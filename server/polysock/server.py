@@ -43,6 +43,7 @@ from .remote import Count, FetchedSockets, NodeAnswers, Reached, answerers
 from .router import ConnectionRouter
 from .settings import LEGACY_TRANSPORT_NAMES, TRANSPORT_NAMES, SettingError, Settings, read_one, read_settings
 from .sockets import Broadcast
+from .stats import counted
 
 __all__ = ["Server"]
 
@@ -536,6 +537,25 @@ class Server:
         if self._relaying is not None:
             for gateway in router.gateways:
                 self._relaying.attach(gateway)
+
+    def stats(self) -> dict[str, int]:
+        """Numbers of this process for a metrics page; their names are always the same (docs/server-api.md).
+
+        ``sessions``, ``members``, ``cluster_nodes`` (the others) and ``cluster_is_up`` (1 or 0) tell what there is now;
+        all others only rise.
+        """
+        cluster, relaying = self.cluster, self._relaying
+        by_part = {"server": self.counters}
+        if cluster is not None and relaying is not None:
+            by_part |= {"cluster": cluster.counters, "relay": relaying.counters}
+            by_part |= {"backplane": cluster.backplane.counters}
+        return {
+            "sessions": sum(len(gateway.store) for endpoint in self._endpoints for gateway in endpoint.gateways),
+            "members": sum(len(namespace.hub) for namespace in self.namespaces.values()),
+            "cluster_nodes": len(cluster.nodes) if cluster is not None else 0,
+            "cluster_is_up": int(cluster is not None and cluster.is_up),
+            **counted(by_part),
+        }
 
     # -- for the parts of this package
 
