@@ -264,8 +264,13 @@ async def test_all_of_it_over_a_real_backplane(url: str) -> None:
         assert await c.count() == 1
 
 
-async def test_a_redis_that_is_gone_for_a_while(redis: RedisServer, quiet: Quiet) -> None:  # noqa: F811
+async def test_a_redis_that_is_gone_for_a_while(
+    redis: RedisServer,
+    quiet: Quiet,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Local delivery stands, and presence agrees again although changes were lost."""
+    caplog.set_level("INFO", "polysock")
     async with three_nodes(redis.url) as ((a, b, _), presences):
         ann, bob = InMemory(a), InMemory(b)
         await until(lambda: agree(presences, ann.id, bob.id))
@@ -281,5 +286,8 @@ async def test_a_redis_that_is_gone_for_a_while(redis: RedisServer, quiet: Quiet
         assert agree(presences[:1], ann.id, bob_id)
         redis.start()
         await until(lambda: agree(presences, ann.id, cat.id), LONG_S)
+        # One line of each node for either.
+        said = [record.getMessage() for record in caplog.records if "the backplane" in record.getMessage()]
+        assert [line.partition(" is ")[2][:4] for line in said] == ["down"] * 3 + ["back"] * 3
         a.emit("y")
         await cat.wait("y", LONG_S)

@@ -419,12 +419,8 @@ class Cluster(EventHandlers):
     def _changed(self, is_up: bool) -> None:
         if not self.is_running:
             return
-        # For whoever looks closely: the backplane itself has said what happened to it.
-        if is_up:
-            log.info("the backplane is back")
-        else:
-            self.counters["outages"] += 1
-            log.info("the backplane is down: this node is by itself until it is back")
+        # (The backplane has logged it: it knows why.)
+        self.counters["outages"] += not is_up
         self._roster.backplane_changed(is_up)
         self._tell("backplane_changed", is_up)
 
