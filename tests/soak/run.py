@@ -148,8 +148,8 @@ async def soak(options: argparse.Namespace) -> list[str]:
         ]
         if wrong:
             for what in ("types", "coroutines"):
-                more = grown(before[what], after[what])
-                wrong.append("more than before: " + ", ".join(f"{count:,} {name}" for name, count in more))
+                if more := grown(before[what], after[what]):
+                    wrong.append("more than before: " + ", ".join(f"{count:,} {name}" for name, count in more))
         for name, held in ("the first crowd", before), ("the last crowd", after):
             if held["sessions"]:
                 wrong.append(f"{held['sessions']} sessions outlived {name} by {GOING_S} s")
