@@ -14,7 +14,7 @@ __all__ = ["counted"]
 _NAMES = {
     "server": ("bad_packets", "dynamic_namespaces_refused", "unknown_acks"),
     "cluster": (
-        "outages", "too_big", "bad_envelopes", "not_delivered", "nodes_refused", "requests_refused",
+        "outages", "too_big", "bad_envelopes", "bad_requests", "not_delivered", "nodes_refused", "requests_refused",
         "requests_not_answered", "requests_failed", "late_answers",
     ),
     "backplane": (
