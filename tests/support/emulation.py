@@ -11,11 +11,11 @@ from typing import Any
 __all__ = ["once_more"]
 
 
-TRIES = 5
+TRIES = 3
 
 
 def once_more(test: Callable[..., Any]) -> Callable[..., Any]:
-    """Run *test* again where it failed, up to four times.
+    """Run *test* again where it failed, and a third time.
 
     On a busy machine this emulation sometimes loses a request on a kept connection and, other than browsers, does not
     ask again; it does so with any server.  What really fails does so each time.
