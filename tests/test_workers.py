@@ -237,6 +237,13 @@ def test_a_second_ctrl_c_waits_for_nobody() -> None:
         assert program.child.wait(LIMIT_S) == 0
 
 
+def test_the_port_is_known_when_the_sockets_are_closed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        worker = workers.Worker(0, 1, [listening], None, lambda: None)
+    assert worker.port == port
+
+
 def test_sighup_replaces_the_workers_one_after_another() -> None:
     with running() as (program, old):
         over = threading.Event()

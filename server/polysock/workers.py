@@ -71,13 +71,11 @@ class Worker:
         """Listening, and shared with the other workers: ``HTTPServer.add_sockets(worker.sockets)``."""
         self.backplane = backplane
         """For ``Server(backplane=...)``; None where one process is all there is."""
+        # (Requests are still answered after ``HTTPServer.stop()``, which closes the sockets.)
+        self.port = _port(sockets)
+        """The port of the first socket; 0 for a Unix socket."""
         self._ready: Callable[[], None] | None = ready
         self._stop = asyncio.Event()
-
-    @property
-    def port(self) -> int:
-        """The port of the first socket; 0 for a Unix socket."""
-        return _port(self.sockets)
 
     async def until_stop(self) -> None:
         """Say that this worker serves, and wait until it is to end."""

@@ -28,8 +28,9 @@ LINGER_S = 0.5
 class About(RequestHandler):
     """This process."""
 
-    def initialize(self, worker: workers.Worker) -> None:
+    def initialize(self, worker: workers.Worker, inheritable: list[bool]) -> None:
         self.worker = worker
+        self.inheritable = inheritable
 
     def get(self) -> None:
         worker = self.worker
@@ -42,7 +43,7 @@ class About(RequestHandler):
                 "port": worker.port,
                 "backplane": worker.backplane,
                 "is_marked": "POLYSOCK_WORKER" in os.environ,
-                "inheritable": [each.get_inheritable() for each in worker.sockets],
+                "inheritable": self.inheritable,
                 "input": sys.stdin.read() if WORKERS != "1" else "",
             }
         )
@@ -67,7 +68,9 @@ async def serve(worker: workers.Worker) -> None:
         raise RuntimeError("broken on purpose")
     io = polysock.Server()
     io.on("connection", lambda client: client.emit("pid", os.getpid()))
-    handlers = [("/about", About, {"worker": worker}), ("/hold/([0-9]+)", Hold), *io.routes()]
+    # (Closed sockets do not say, and requests that were taken before are answered after the sockets are closed.)
+    known = {"worker": worker, "inheritable": [each.get_inheritable() for each in worker.sockets]}
+    handlers = [("/about", About, known), ("/hold/([0-9]+)", Hold), *io.routes()]
     server = HTTPServer(Application(handlers, log_function=lambda handler: None))
     server.add_sockets(worker.sockets)
     if MODE == "soon":
