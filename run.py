@@ -19,7 +19,6 @@ from types import MappingProxyType
 from typing import Any
 
 from tornado import autoreload
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.options import define, options
 from tornado.web import Application, RequestHandler, StaticFileHandler
@@ -27,6 +26,7 @@ from tornado.web import Application, RequestHandler, StaticFileHandler
 from polysock import (
     BackplaneDown,
     Connection,
+    HTTPServer,
     Refused,
     Server,
     SettingError,

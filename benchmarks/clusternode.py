@@ -31,11 +31,10 @@ import sys
 from typing import Any
 
 from servers import BACKLOG, SOCKJS
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from polysock import Connection, Server, SockJSRouter
+from polysock import Connection, HTTPServer, Server, SockJSRouter
 
 #: So far apart that none falls into a round.
 FAR_S = 3600.0

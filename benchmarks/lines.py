@@ -47,6 +47,8 @@ PEERS = {
     "polysock-io": Peer("polysock, Socket.IO", "socketio", "polysock", own=True),
     "polysock-uvloop": Peer("polysock, SockJS, on uvloop", "sockjs", "uvloop"),
     "polysock-io-uvloop": Peer("polysock, Socket.IO, on uvloop", "socketio", "uvloop"),
+    "polysock-routes": Peer("polysock, SockJS, in Tornado's HTTPServer", "sockjs", "polysock"),
+    "polysock-io-routes": Peer("polysock, Socket.IO, in Tornado's HTTPServer", "socketio", "polysock"),
     "sockjs-tornado": Peer("sockjs-tornado", "sockjs", "sockjs-tornado"),
     "tornado": Peer("Tornado WebSocketHandler", "raw", "tornado"),
     "python-socketio": Peer("python-socketio on Tornado", "socketio", "python-socketio"),
@@ -66,9 +68,12 @@ SESSIONS = (
     "socketio-node",
     "python-socketio",
 )
-HEARERS = tuple(name for name in PEERS if name != "python-socketio-uvicorn")
+#: After its first request a connection is the same under either server.
+ROUTES = ("polysock-routes", "polysock-io-routes")
+CONNECTS = SESSIONS + ROUTES
+HEARERS = tuple(name for name in PEERS if name != "python-socketio-uvicorn" and name not in ROUTES)
 WEBSOCKETS = tuple(name for name in HEARERS if name != "send")
-POLLS = tuple(name for name, peer in PEERS.items() if peer.language != "raw")
+POLLS = tuple(name for name, peer in PEERS.items() if peer.language != "raw" and name not in ROUTES)
 
 
 @dataclass(frozen=True)
@@ -136,10 +141,10 @@ LINES = {
         reach=(("sockjs-tornado", 0.45),),
     ),
     "connect-websocket": Line(
-        "connect, WebSocket to open frame", "connect", "websocket", 1, SESSIONS, reach=(("sockjs-tornado", 0.75),)
+        "connect, WebSocket to open frame", "connect", "websocket", 1, CONNECTS, reach=(("sockjs-tornado", 0.75),)
     ),
     "connect-poll": Line(
-        "connect, poll to open frame", "connect", "poll", 1, SESSIONS, reach=(("sockjs-tornado", 0.75),)
+        "connect, poll to open frame", "connect", "poll", 1, CONNECTS, reach=(("sockjs-tornado", 0.75),)
     ),
 }  # fmt: skip
 

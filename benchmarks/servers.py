@@ -37,6 +37,9 @@ SOCKJS = {"response_limit": RESPONSE_LIMIT_BYTES, "jsessionid": False, "verify_i
 
 #: Names that end so are served on that event loop instead of asyncio's own.
 UVLOOP = "-uvloop"
+#: Names that end so are routes under Tornado's own HTTPServer, and not under polysock's.
+ROUTES = "-routes"
+OWN = ("polysock", "polysock-io")
 
 #: What a server does on a command with an argument.
 Commands = dict[str, Callable[[str], object]]
@@ -177,14 +180,21 @@ async def serve_uvicorn(heartbeat_s: float) -> tuple[int, Commands]:
     return sockets[0].getsockname()[1], server.commands
 
 
+def own_server() -> type[HTTPServer]:
+    import polysock
+
+    return polysock.HTTPServer
+
+
 async def serve(name: str, heartbeat_s: float) -> tuple[int, Commands]:
     if name == "send":
         return serve_sends()
     if name == "python-socketio-uvicorn":
         return await serve_uvicorn(heartbeat_s)
-    specs, commands = TORNADO[name](heartbeat_s)
+    specs, commands = TORNADO[name.removesuffix(ROUTES)](heartbeat_s)
     sockets = bind_sockets(0, "127.0.0.1", backlog=BACKLOG)
-    HTTPServer(Application(specs, log_function=lambda handler: None)).add_sockets(sockets)
+    server = own_server() if name in OWN else HTTPServer
+    server(Application(specs, log_function=lambda handler: None)).add_sockets(sockets)
     return sockets[0].getsockname()[1], commands
 
 

@@ -27,11 +27,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
-from polysock import Connection, SockJSRouter
+from polysock import Connection, HTTPServer, SockJSRouter
 
 PAGES = Path(__file__).resolve().parent / "browserlab" / "pages"
 ADDRESS = "127.0.0.1"

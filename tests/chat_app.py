@@ -17,9 +17,10 @@ import signal
 import sys
 from pathlib import Path
 
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import RequestHandler
+
+from polysock import HTTPServer
 
 ROOT = Path(__file__).resolve().parent.parent
 DRIVERS = Path(__file__).with_name("chat_drivers.js")

@@ -22,12 +22,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, StaticFileHandler
 from tornado.websocket import WebSocketHandler
 
-from polysock import Connection, ConnectionRefused, Server, SockJSRouter
+from polysock import Connection, ConnectionRefused, HTTPServer, Server, SockJSRouter
 from polysock_transports.errors import GOING_AWAY
 
 PAGES = Path(__file__).resolve().parent / "browserlab" / "pages"

@@ -22,6 +22,7 @@ from support.needs import lacking, need_npm
 HTMLUNIT_JAR = "lib/runner/selenium-server-standalone-2.35.0.jar"
 ON_BOTH_LOOPS = {
     "test_descriptors.py",
+    "test_entrance.py",
     "test_httplane.py",
     "test_lanes.py",
     "test_takeover.py",

@@ -29,8 +29,10 @@ TORNADO = {
     "polysock.router",
     "polysock.server",
     "polysock.settings",
+    "polysock_transports.entrance",
     "polysock_transports.gateway",
     "polysock_transports.httplane",
+    "polysock_transports.lanehead",
     "polysock_transports.opening",  # headers, arguments and cookies as Tornado has them
     "polysock_transports.pipes",
     "polysock_transports.relayport",  # the listening side

@@ -17,9 +17,9 @@ from polysock import SockJSRouter
 from support.clients import TIMEOUT_SECONDS, Client, Quiet, Recorder, quiet, turns, until
 from support.rawhttp import Connection as Wire
 from support.rawhttp import request_bytes
-from support.serving import serving
+from support.serving import either_server, serving
 
-__all__ = ["quiet"]
+__all__ = ["either_server", "quiet"]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs limits of a process")
 

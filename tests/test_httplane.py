@@ -24,7 +24,8 @@ from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
 from polysock import EngineIORouter, SockJSRouter
-from polysock_transports.httplane import HttpConnection, LaneRequest, read_fields
+from polysock_transports.httplane import HttpConnection, LaneRequest
+from polysock_transports.lanehead import read_fields
 from support.clients import (
     Quiet,
     Recorder,
@@ -35,9 +36,9 @@ from support.clients import (
 from support.clock import FakeClock
 from support.rawhttp import Connection as Wire
 from support.rawhttp import request_bytes
-from support.serving import serving_application
+from support.serving import either_server, new_server, serving_application
 
-__all__ = ["quiet"]
+__all__ = ["either_server", "quiet"]
 
 EDGES_OF_LIMITS = ("max_ahead_bytes",)
 
@@ -95,7 +96,7 @@ async def endpoint(
     logged: list[tuple[int, str]] = []
     router = SockJSRouter((options or {}).pop("kind", kind), "/s", {**limits, **(options or {})}, clock=clock)
     settings = {"log_function": lambda handler: logged.append((handler.get_status(), handler.request.path))}
-    http = HTTPServer(Application([*router.urls, ("/own", Own)], **{**settings, **(app or {})}), **server)
+    http = new_server(Application([*router.urls, ("/own", Own)], **{**settings, **(app or {})}), **server)
     http.listen(0, "127.0.0.1")
     (sock,) = http._sockets.values()
     try:
@@ -506,7 +507,7 @@ async def test_the_access_log_has_the_same_lines(caplog: pytest.LogCaptureFixtur
         with caplog.at_level(logging.INFO, "tornado.access"):
             kind = type("App", (Recorder,), {})
             router = SockJSRouter(kind, "/s", {"fast_lane": fast}, clock=FakeClock())
-            server = HTTPServer(Application(router.urls))
+            server = new_server(Application(router.urls))
             server.listen(0, "127.0.0.1")
             (sock,) = server._sockets.values()
             async with await Wire.open(f"http://127.0.0.1:{sock.getsockname()[1]}") as wire:
@@ -732,10 +733,10 @@ async def test_remembered_heads_are_bounded() -> None:
             await wire.send("POST", SEND, headers=[("X-Number", str(number))], body=b"[]")
         for _ in range(1200):
             await wire.read_response()
-        assert 0 < len(here.lane._fields) <= 512
-        before = len(here.lane._fields)
+        assert 0 < len(here.lane.fields._known) <= 512
+        before = len(here.lane.fields._known)
         await wire.request("POST", SEND, headers=[("X-Long", "x" * 3000)], body=b"[]")
-        assert len(here.lane._fields) == before
+        assert len(here.lane.fields._known) == before
         wire.close()
 
 
@@ -768,7 +769,7 @@ async def test_no_socket_is_left_open() -> None:
         b"Host: a\r\nTransfer-Encoding: chunked\r\n",
         b"Host: a\r\ncontent-encoding: gzip\r\n",
         b"Host: a\r\nEXPECT: 100-continue\r\n",
-        b"Host: a\r\nUpgrade: h2c\r\n",
+        b"Host: a\r\nUpgrade: websocket\r\nContent-Length: 1\r\n",
         b"Host: a\r\nConnection: close\r\n",
         b"Host: a\r\nContent-Length: 1_0\r\n",
         "Host: a\r\nContent-Length: \u0663\r\n".encode(),

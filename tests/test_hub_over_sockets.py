@@ -26,6 +26,7 @@ from support.clients import (
 from support.hub import MEMORY, WireClient, World, assert_no_ghosts, served_world
 from support.hub_table import ROWS, Row
 from support.rawhttp import TEXT, HandshakeRefused
+from support.serving import either_server  # noqa: F401  # autouse: under either HTTPServer
 
 every_transport = pytest.mark.parametrize("transport", EVERY)
 

@@ -37,7 +37,7 @@ from support.clients import (
 )
 from support.rawhttp import Connection as Wire
 from support.rawhttp import HeaderList, Response
-from support.serving import serving_application
+from support.serving import serving_application, serving_with
 
 __all__ = ["quiet"]
 
@@ -73,18 +73,6 @@ def taken(router: SockJSRouter) -> int:
 def application(router: SockJSRouter, *handlers: Any, **settings: Any) -> Application:
     settings.setdefault("log_function", lambda handler: None)
     return Application([*handlers, *router.urls, ("/own", Own)], **settings)
-
-
-@asynccontextmanager
-async def serving_with(server: HTTPServer) -> AsyncIterator[str]:
-    """Serve with a ready-made *server*."""
-    server.listen(0, "127.0.0.1")
-    (sock,) = server._sockets.values()
-    try:
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-    finally:
-        server.stop()
-        await server.close_all_connections()
 
 
 async def poll(wire: Wire, sid: str = "a", *, prefix: str = "/s", headers: HeaderList = ()) -> Response:
@@ -131,7 +119,7 @@ async def test_tornado_is_inside_as_expected() -> None:
                 handler=[hasattr(self, name) for name in ("_finished", "_headers_written", "ui")],
                 started=hasattr(request, "_start_time"),
                 settings_of_request=callable(http.set_body_timeout) and callable(http.detach),
-                target=target_of(server, request) == (self.application, {}),
+                target=target_of(server, request) == (self.application, {}, Look),
             )
 
     app = Application([("/", Look)], log_function=lambda handler: None)

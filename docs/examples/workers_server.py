@@ -1,7 +1,6 @@
 import asyncio
 import os
 
-from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
 import polysock
@@ -16,7 +15,7 @@ async def serve(worker):
 
     application = Application(io.routes())
     await io.start(application)
-    server = HTTPServer(application)
+    server = polysock.HTTPServer(application)
     server.add_sockets(worker.sockets)
     await worker.until_stop()  # this worker serves now, until it is told to end
     server.stop()  # the other workers accept on

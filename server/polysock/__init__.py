@@ -24,6 +24,7 @@ from polysock_transports import (
     SessionClosed,
     StateError,
 )
+from polysock_transports.entrance import HTTPServer
 
 from .acks import AckTimeout, CallResult
 from .backplane import BackplaneDown
@@ -48,6 +49,7 @@ __all__ = [
     "ConnectionInfo",
     "ConnectionRefused",
     "EngineIORouter",
+    "HTTPServer",
     "Handshake",
     "Limits",
     "PolysockError",

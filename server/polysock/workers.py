@@ -6,7 +6,7 @@ Each worker runs the application's ``serve`` with the listening sockets and a ba
         io = polysock.Server(backplane=worker.backplane)
         application = tornado.web.Application(io.routes())
         await io.start(application)
-        server = tornado.httpserver.HTTPServer(application)
+        server = polysock.HTTPServer(application)
         server.add_sockets(worker.sockets)
         await worker.until_stop()
         server.stop()

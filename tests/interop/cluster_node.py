@@ -26,11 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from socketio_app import NAMESPACES, make_io
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
-from polysock import Connection, Presence, Server, SockJSRouter
+from polysock import Connection, HTTPServer, Presence, Server, SockJSRouter
 from polysock_transports.dialects.sockjs import iframe_page
 
 PAGES = Path(__file__).resolve().parents[1] / "browserlab" / "pages"

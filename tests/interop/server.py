@@ -17,12 +17,11 @@ import signal
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from tornado.httpserver import HTTPServer
 from tornado.ioloop import PeriodicCallback
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from polysock import Connection, EngineIORouter, Server, Socket, SockJSRouter
+from polysock import Connection, EngineIORouter, HTTPServer, Server, Socket, SockJSRouter
 
 MAX_AMPLIFY_POWER = 19
 TICK_MS = 1000

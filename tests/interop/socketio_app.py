@@ -29,11 +29,10 @@ from collections import Counter, defaultdict
 from types import TracebackType
 from typing import Any
 
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from polysock import ConnectionRefused, Handshake, Server, Socket
+from polysock import ConnectionRefused, Handshake, HTTPServer, Server, Socket
 
 ADDRESS = "127.0.0.1"
 NAMESPACES = ("/", "/chat", "/guarded")

@@ -21,11 +21,10 @@ from contextlib import suppress
 from typing import Any
 
 from ledger import Counting, Lost
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from polysock import Connection, Server, Socket, SockJSRouter
+from polysock import Connection, HTTPServer, Server, Socket, SockJSRouter
 from polysock_transports.gateway import Gateway
 
 BACKLOG = 4096
@@ -173,7 +172,7 @@ def trim() -> None:
 def forget(gateway: Gateway) -> None:
     """Empty what is remembered of requests and answers: tables with limits, as full as chance has it."""
     lane = gateway.lane
-    for table in (lane._fields, lane._shared, lane.heads._heads, lane.heads._shared):
+    for table in (lane.fields._known, lane._shared, lane.heads._heads, lane.heads._shared):
         table.clear()
 
 
@@ -187,6 +186,7 @@ class Measure(RequestHandler):
         if self.request.query == "settled":
             for gateway in gateways:
                 forget(gateway)
+            self.settings["server"].fields._known.clear()
             gc.collect()
             trim()
             blocks = sys.getallocatedblocks()

@@ -14,10 +14,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
-from polysock import EngineIORouter, Server, Socket, SockJSRouter
+from polysock import EngineIORouter, HTTPServer, Server, Socket, SockJSRouter
 from polysock_transports.limits import Limits
 from polysock_transports.placement import Node, Placement
 from polysock_transports.relay import Relay

@@ -12,7 +12,6 @@ import os
 import socket
 import sys
 
-from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
 import polysock
@@ -71,7 +70,7 @@ async def serve(worker: workers.Worker) -> None:
     # (Closed sockets do not say, and requests that were taken before are answered after the sockets are closed.)
     known = {"worker": worker, "inheritable": [each.get_inheritable() for each in worker.sockets]}
     handlers = [("/about", About, known), ("/hold/([0-9]+)", Hold), *io.routes()]
-    server = HTTPServer(Application(handlers, log_function=lambda handler: None))
+    server = polysock.HTTPServer(Application(handlers, log_function=lambda handler: None))
     server.add_sockets(worker.sockets)
     if MODE == "soon":
         asyncio.get_running_loop().call_soon(os._exit, 7)

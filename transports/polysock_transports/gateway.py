@@ -59,6 +59,7 @@ from .wire import ConnectionInfo, Refusal, Request, Route
 from .xhr import XhrPolling, XhrStreaming
 
 if TYPE_CHECKING:
+    from .entrance import Entering
     from .placement import Node
     from .relay import Relay
     from .relayed import Passing
@@ -163,8 +164,8 @@ class Gateway:
         """Whether the connection of *stream* may leave it."""
         return self.fast_lane and can_take_over(stream)
 
-    def lane_handler(self, connection: HttpConnection, request: Any) -> Any:
-        """The handler of a request on a connection that was taken over."""
+    def lane_handler(self, connection: HttpConnection | Entering, request: Any) -> Any:
+        """The handler of a request that Tornado has not read."""
         made = self._lane_handler
         if made is None:
             made = self._lane_handler = type("LaneRequest", (self.handler or GatewayHandler, LaneRequest), {})
@@ -234,8 +235,8 @@ class GatewayHandler:
         def is_relayed(self) -> bool:
             """Whether another node has passed this on."""
 
-        def detach(self) -> IOStream:
-            """The connection, whose next bytes are not HTTP any more."""
+        def _make_pipe(self, *, fast: bool) -> Pipe:
+            """The connection, whose next bytes are not HTTP any more; *fast*: out of Tornado's stream if it can be."""
 
         def _make_exchange(self) -> Exchange:
             """The answer, not begun yet; ``_done`` is told its status."""
@@ -841,13 +842,7 @@ class GatewayHandler:
 
     def _leave_http(self, answer: bytes, *, fast: bool) -> Pipe:
         """Answer with *answer*, a 101; then the connection is a pipe, which is not read yet."""
-        gateway, limits = self.gateway, self.gateway.limits
-        stream = self.detach()
-        pipe: Pipe | None = gateway.take_over(stream) if fast else None
-        if pipe is None:
-            pipe = IOStreamPipe(
-                stream, read_chunk_bytes=limits.read_chunk_bytes, write_timeout_s=limits.write_timeout_s
-            )
+        pipe = self._make_pipe(fast=fast)
         pipe.write(answer)
         self._done(101)
         return pipe
@@ -993,6 +988,14 @@ class TornadoRequest(PromptHandler):
         # What Tornado looks at to know that the answer is no longer its business.
         self._finished = True
         return exchange
+
+    def _make_pipe(self, *, fast: bool) -> Pipe:
+        gateway, limits = self.gateway, self.gateway.limits
+        stream = self.detach()
+        taken = gateway.take_over(stream) if fast else None
+        if taken is not None:
+            return taken
+        return IOStreamPipe(stream, read_chunk_bytes=limits.read_chunk_bytes, write_timeout_s=limits.write_timeout_s)
 
     def _leave_stream(self) -> Exchange | None:
         """The answer on a connection of our own; None where this one has to stay with Tornado."""

@@ -14,19 +14,17 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any, cast
 
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPHeaders, split_host_and_port
 from tornado.log import access_log
 from tornado.web import Application, RequestHandler
 
 from .clock import Clock, Timer
-from .http1 import FIELD, LAST_CHUNK, ChunkCache, HeadCache, chunk
-from .opening import read_arguments, read_cookies
-from .pipes import Exchange, Headers
-from .socketpipe import Lane, Outflow
+from .http1 import LAST_CHUNK, ChunkCache, HeadCache, chunk
+from .lanehead import MAX_ARGUMENTS, MAX_HEAD_BYTES, REQUEST_LINE, FieldCache, Fields, LaneHead
+from .pipes import Exchange, Headers, Pipe
+from .socketpipe import Lane, Outflow, SocketPipe
 from .takeover import (
     RelayedContext,
     accepts,
@@ -42,6 +40,7 @@ from .takeover import (
 from .wire import Route
 
 if TYPE_CHECKING:
+    from .entrance import Entering
     from .gateway import Gateway
     from .transport import HttpTransport
 
@@ -49,15 +48,6 @@ __all__ = ["LANE_KINDS", "NOT_HTTP", "HttpConnection", "HttpLane", "LaneRequest"
 
 log = logging.getLogger("polysock.gateway")
 
-# RFC 9112 section 3, and of the methods those that polls and sends have.  Anything else is Tornado's to judge.
-_REQUEST_LINE = re.compile(rb"(GET|POST) (/[\x21\x23-\x7e]*) HTTP/1\.1\Z")
-_ONCE = frozenset(("Host", "Content-Length", "Content-Type", "Connection", "Origin", "Cookie"))
-# Fields that change how a request is read, or what it is.
-_TORNADOS = ("Transfer-Encoding", "Content-Encoding", "Upgrade", "Expect")
-_LENGTH = re.compile(r"[0-9]{1,10}\Z")
-_MAX_HEAD_BYTES = 16 * 1024
-# Tornado counts what it parses of a query; ours have a handful of arguments.
-_MAX_ARGUMENTS = 64
 #: Routes whose requests are answered on this lane (``Route.kind``).
 LANE_KINDS = frozenset(("receive", "send"))
 #: Transports that leave HTTP, and refuse a request that does not ask for it.
@@ -68,41 +58,10 @@ _STAMP_TEXT = re.compile(rb"[0-9A-Za-z._-]+")
 _MAX_STAMP_BYTES = 32
 _VERSION = b" HTTP/1.1\r\n"
 _MAX_REPEATED_LINE_BYTES = 512
-_MAX_REMEMBERED = 512
-_MAX_REMEMBERED_BYTES = 2 * 1024
+_MAX_SHARED = 512
+_MAX_SHARED_BYTES = 2 * 1024
 _MAX_SWEEP_S = 60.0
 _ERROR = (("Content-Type", "text/plain; charset=UTF-8"),)
-
-
-class _Fields:
-    """The header fields of a request; requests of one browser mostly share them to the byte."""
-
-    __slots__ = ("block", "headers", "length")
-
-    def __init__(self, headers: HTTPHeaders, length: int) -> None:
-        self.headers = headers
-        self.length = length
-        self.block = b""
-        """The bytes that they were read from, the empty line after them included; empty where they are too long."""
-
-
-def read_fields(block: bytes) -> _Fields | None:
-    """The fields in *block* (its lines, each with its line break); None where Tornado has to look at them."""
-    headers = HTTPHeaders()
-    for line in block.split(b"\r\n")[:-1]:
-        found = FIELD.match(line)
-        if found is None:
-            return None
-        name = found.group(1).decode("ascii").title()
-        if name in headers and name in _ONCE:
-            return None
-        headers.add(name, found.group(2).strip(b" \t").decode("latin-1"))
-    if "Host" not in headers or any(name in headers for name in _TORNADOS):
-        return None
-    if headers.get("Connection", "keep-alive").lower() != "keep-alive":
-        return None
-    length = headers.get("Content-Length", "0")
-    return _Fields(headers, int(length)) if _LENGTH.match(length) else None
 
 
 class HttpLane(Lane):
@@ -111,7 +70,6 @@ class HttpLane(Lane):
     __slots__ = (
         "_body_timeout_s",
         "_connections",
-        "_fields",
         "_late",
         "_shared",
         "_sweep_s",
@@ -120,6 +78,7 @@ class HttpLane(Lane):
         "_waiting_for_body",
         "chunks",
         "clock",
+        "fields",
         "heads",
         "max_ahead_bytes",
         "received",
@@ -133,7 +92,7 @@ class HttpLane(Lane):
         self.heads = HeadCache()
         self.chunks = ChunkCache()
         self.clock = clock
-        self._fields: dict[bytes, _Fields] = {}
+        self.fields = FieldCache()
         self._shared: dict[str, str] = {}
         self._late: dict[type[RequestHandler], type[RequestHandler]] = {}  # one for each time the URLs were mounted
         self._body_timeout_s = body_timeout_s
@@ -198,68 +157,11 @@ class HttpLane(Lane):
 
     def shared(self, head: str) -> str:
         """*head*, or an equal one that was shared before."""
-        if len(head) > _MAX_REMEMBERED_BYTES:
+        if len(head) > _MAX_SHARED_BYTES:
             return head
-        if len(self._shared) >= _MAX_REMEMBERED:
+        if len(self._shared) >= _MAX_SHARED:
             self._shared.clear()
         return self._shared.setdefault(head, head)
-
-    def fields(self, block: bytes) -> _Fields | None:
-        found = self._fields.get(block)
-        if found is None:
-            found = read_fields(block)
-            if found is not None and len(block) <= _MAX_REMEMBERED_BYTES:
-                if len(self._fields) >= _MAX_REMEMBERED:
-                    self._fields.clear()
-                self._fields[block] = found
-                found.block = block + b"\r\n"
-        return found
-
-
-class _Request:
-    """What handlers look at of a request, under the names of ``tornado.httputil.HTTPServerRequest``."""
-
-    __slots__ = ("_arguments", "headers", "host", "method", "path", "protocol", "query", "remote_ip", "started", "uri")
-
-    version = "HTTP/1.1"
-    connection = None  # nobody may write to it
-
-    def __init__(
-        self, method: str, uri: str, headers: HTTPHeaders, remote_ip: str, protocol: str, started: float
-    ) -> None:
-        """*started*: when it came, in the loop's time."""
-        self.method = method
-        self.uri = uri
-        self.path, _, self.query = uri.partition("?")
-        self.headers = headers
-        self.host = headers["Host"]
-        self.remote_ip = remote_ip
-        self.protocol = protocol
-        self.started = started
-        self._arguments: dict[str, list[bytes]] | None = None
-
-    @property
-    def query_arguments(self) -> dict[str, list[bytes]]:
-        if self._arguments is None:
-            self._arguments = read_arguments(self.query)
-        return self._arguments
-
-    arguments = query_arguments
-
-    @property
-    def host_name(self) -> str:
-        return split_host_and_port(self.host.lower())[0]
-
-    @property
-    def cookies(self) -> SimpleCookie:
-        return read_cookies(self.headers)
-
-    def request_time(self) -> float:
-        return time.monotonic() - self.started
-
-    def again(self, uri: str, started: float) -> _Request:
-        """The same request, come at another time."""
-        return _Request(self.method, uri, self.headers, self.remote_ip, self.protocol, started)
 
 
 class LaneRequest:
@@ -281,7 +183,7 @@ class LaneRequest:
 
         def _answer(self, status: int, headers: Headers, body: bytes = b"") -> None: ...
 
-    def __init__(self, connection: HttpConnection, request: _Request) -> None:
+    def __init__(self, connection: HttpConnection | Entering, request: LaneHead) -> None:
         self.initialize(connection.gateway)
         self.request = request
         self.application = connection.application
@@ -325,8 +227,9 @@ class LaneRequest:
     def _no_more_body(self) -> None:
         """Nobody waits for it."""
 
-    def detach(self) -> Any:
-        raise AssertionError("a request that leaves HTTP is Tornado's")
+    def _make_pipe(self, *, fast: bool) -> Pipe:
+        assert fast
+        return self._connection.leave()
 
     async def _ask_application(self) -> bool:
         raise AssertionError("a request that the application has to see is Tornado's")
@@ -481,7 +384,7 @@ class HttpConnection(Outflow):
         self._exchange: _Exchange | None = None
         self._handler: Any = None  # of a request whose body is still coming
         self._awaiting: Any = None  # of a request whose answer waits for something
-        self._routed: tuple[_Fields, str, str] | None = None  # what Tornado's routing has sent to us
+        self._routed: tuple[Fields, str, str] | None = None  # what Tornado's routing has sent to us
         # A poll, which its client will ask for again: its handler, and its request line up to a stamp and after it.
         self._again: Any = None
         self._line = self._line_end = b""
@@ -525,6 +428,9 @@ class HttpConnection(Outflow):
         self._exchange = exchange = _Exchange(self, on_done)
         return exchange
 
+    def leave(self) -> SocketPipe:
+        raise AssertionError("a request that leaves HTTP is Tornado's, unless it is the first of its connection")
+
     def answered(self) -> None:
         """The answer is complete: on to the next request."""
         self._exchange = None
@@ -554,11 +460,16 @@ class HttpConnection(Outflow):
         body += data
         return body
 
-    def _read(self) -> None:
-        """Serve what has come, as far as requests are whole and their predecessors answered."""
+    def _read(self, judged: tuple[Any, Fields, bytes] | None = None) -> None:
+        """Serve what has come, as far as requests are whole and their predecessors answered.
+
+        *judged*: a request that comes first, as ``_take`` has it.
+        """
         self._is_reading = True
         transport = self._transport
         try:
+            if judged is not None:
+                self._take(*judged)
             while self._buffer and not self._is_busy and not transport.is_closing():
                 if not (self._read_body() if self._handler is not None else self._read_head()):
                     break
@@ -601,7 +512,7 @@ class HttpConnection(Outflow):
             handler.fail()
             return True
 
-    def _remember(self, handler: Any, line: bytes, fields: _Fields) -> None:
+    def _remember(self, handler: Any, line: bytes, fields: Fields) -> None:
         """*handler* has served a poll with this request *line* and *fields*: know it again."""
         if fields.length:
             return  # what follows the same head is a body, and would be taken for the next request
@@ -620,38 +531,63 @@ class HttpConnection(Outflow):
         end = data.find(b"\r\n\r\n")
         if end < 0:
             # To Tornado a bare LF ends a line too, and so this may be a whole head.
-            if len(data) > _MAX_HEAD_BYTES or data.count(b"\n") != data.count(b"\r\n"):
+            if len(data) > MAX_HEAD_BYTES or data.count(b"\n") != data.count(b"\r\n"):
                 self._give_back()
             return False
         line_end = data.find(b"\r\n")
-        line = _REQUEST_LINE.match(data, 0, line_end)
-        is_short = line is not None and end <= _MAX_HEAD_BYTES
-        fields = self.lane.fields(bytes(data[line_end + 2 : end + 2])) if is_short else None
+        line = REQUEST_LINE.match(data, 0, line_end)
+        is_short = line is not None and end <= MAX_HEAD_BYTES
+        fields = self.lane.fields.find(bytes(data[line_end + 2 : end + 2])) if is_short else None
         # Another host may be another application, or other routes.
-        if line is None or fields is None or fields.headers["Host"] != self._host:
+        if line is None or fields is None or fields.leaves_http or fields.headers["Host"] != self._host:
             self._give_back()
             return False
-        self._again = None
-        method = line.group(1).decode("ascii")
         remote_ip, protocol = client_of(self._server, self._context, fields.headers)
-        request = _Request(method, line.group(2).decode("ascii"), fields.headers, remote_ip, protocol, time.monotonic())
-        handler = self.gateway.lane_handler(self, request)
-        try:
-            ours = self._is_ours(handler, method, end + 4, fields.length) and self._is_routed_here(request, fields)
-            if ours:
-                handler.admit()
-        except Exception:
-            ours = False  # it fails in Tornado too, which reports it
-        if not ours:
+        request = LaneHead.read(line, fields, remote_ip, protocol)
+        handler = self._judge(request, fields, end + 4)
+        if handler is None:
             self._give_back()
             return False
         self._buffer = data[end + 4 :]
+        return self._take(handler, fields, bytes(data[: line_end + 2]))
+
+    def serve_first(
+        self, sock: socket.socket, request: LaneHead, fields: Fields, head: tuple[bytes, bytes], rest: bytes
+    ) -> bool:
+        """Go on over *sock*, whose first *request* was routed to this endpoint, and was read from *head*, its line and
+        its fields.  *rest* was read with it.
+
+        False where nothing was done: it is Tornado's.
+        """
+        self._routed = (fields, request.path, request.method)
+        handler = self._judge(request, fields, sum(map(len, head)))
+        if handler is None:
+            return False
+        self.connect(sock, rest)
+        self._read((handler, fields, head[0]))
+        return True
+
+    def _judge(self, request: LaneHead, fields: Fields, head_bytes: int) -> Any:
+        """The handler of *request*, which is admitted; None where the request is not ours."""
+        handler = self.gateway.lane_handler(self, request)
+        try:
+            ours = self._is_ours(handler, request.method, head_bytes, fields.length)
+            if not ours or not self._is_routed_here(request, fields):
+                return None
+            handler.admit()
+        except Exception:
+            return None  # it fails in Tornado too, which reports it
+        return handler
+
+    def _take(self, handler: Any, fields: Fields, line: bytes) -> bool:
+        """Serve what was judged, once its body is there; *line* is the request line."""
+        self._again = None
         self._handler, self._need = handler, fields.length
         if len(self._buffer) < fields.length:
             self.lane.wait_for_body(self)
         is_served = self._read_body()
         if handler.may_repeat and not self._transport.is_closing():
-            self._remember(handler, bytes(data[: line_end + 2]), fields)
+            self._remember(handler, line, fields)
         return is_served
 
     def _is_ours(self, handler: Any, method: str, head_bytes: int, length: int) -> bool:
@@ -663,7 +599,7 @@ class HttpConnection(Outflow):
             return False
         if length and length > handler.body_limit():
             return False
-        if not accepts(self._server, head_bytes, length) or handler.request.query.count("&") >= _MAX_ARGUMENTS:
+        if not accepts(self._server, head_bytes, length) or handler.request.query.count("&") >= MAX_ARGUMENTS:
             return False
         # A session that opens is the application's own handler's to see; one that is there may be gone with the body.
         return (
@@ -672,7 +608,7 @@ class HttpConnection(Outflow):
             or (not length and gateway.store.get(route.session_id) is not None)
         )
 
-    def _is_routed_here(self, request: _Request, fields: _Fields) -> bool:
+    def _is_routed_here(self, request: LaneHead, fields: Fields) -> bool:
         """Whether Tornado's routing sends *request* to this endpoint too: other rules may come before its own."""
         known = self._routed
         if known is not None and known[0] is fields and known[1] == request.path and known[2] == request.method:

@@ -14,7 +14,7 @@ import time
 from typing import Any, Protocol
 
 from tornado.http1connection import HTTP1ServerConnection
-from tornado.httpserver import HTTPServer
+from tornado.httpserver import HTTPServer, _HTTPRequestContext
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 from tornado.iostream import IOStream
 from tornado.routing import Router
@@ -33,9 +33,12 @@ __all__ = [
     "describe",
     "enlist",
     "find_server",
+    "first_context",
     "give_back",
     "idle_limit_s",
     "late_handler",
+    "may_be_passed_by",
+    "pass_on",
     "serve_relayed",
     "take_over",
     "target_of",
@@ -95,7 +98,7 @@ class PromptHandler(RequestHandler):
 def find_server(server_connection: object) -> HTTPServer | None:
     """The server whose connection this is (``HTTPServerRequest.server_connection``), so that it can be given back.
 
-    None where it is not known, or where further requests of the connection are not for us to answer past it.
+    None where it is not known, or where requests are not for us to answer past it (``may_be_passed_by``).
     """
     serving = getattr(server_connection, "_serving_future", None)
     if not isinstance(serving, asyncio.Task):
@@ -104,13 +107,36 @@ def find_server(server_connection: object) -> HTTPServer | None:
     if not inspect.iscoroutine(coroutine):
         return None
     server = inspect.getcoroutinelocals(coroutine).get("delegate")
-    if not isinstance(server, HTTPServer) or server.conn_params.no_keep_alive:
-        return None
+    return server if isinstance(server, HTTPServer) and may_be_passed_by(server) else None
+
+
+def may_be_passed_by(server: HTTPServer) -> bool:
+    """Whether requests to *server* may be answered past it: nobody else waits for them there."""
     # What an application has put between the connection and its router (to count, to filter) sees every request.
     router = server.request_callback
-    if not isinstance(router, Router) or type(router).start_request is not Router.start_request:
-        return None
-    return server if type(server).start_request is HTTPServer.start_request else None
+    return (
+        not server.conn_params.no_keep_alive
+        and isinstance(router, Router)
+        and type(router).start_request is Router.start_request
+        and type(server).start_request is HTTPServer.start_request
+    )
+
+
+def first_context(server: HTTPServer, sock: socket.socket, address: Any) -> Any:
+    """What *server* would have as ``HTTP1Connection.context`` of a new plain connection."""
+    return _HTTPRequestContext(_Plain(sock), address, server.protocol, server.trusted_downstream)  # type: ignore[arg-type]
+
+
+class _Plain:
+    """What a context is read from."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+
+
+def pass_on(server: HTTPServer, sock: socket.socket, address: Any, data: bytes) -> None:
+    """Have *server* serve a new plain connection, of which *data* was read."""
+    server.handle_stream(_stream_on(server, sock, data), address)
 
 
 def give_back(server: HTTPServer, context: object, sock: socket.socket, data: bytes) -> None:
@@ -120,13 +146,17 @@ def give_back(server: HTTPServer, context: object, sock: socket.socket, data: by
     connection from before (``HTTP1Connection.context``): its address may be one that cannot be asked for any more, or
     was never the socket's own.
     """
+    connection = HTTP1ServerConnection(_stream_on(server, sock, data), server.conn_params, context)
+    server._connections.add(connection)
+    connection.start_serving(server)
+
+
+def _stream_on(server: HTTPServer, sock: socket.socket, data: bytes) -> IOStream:
     stream = IOStream(sock, max_buffer_size=server.max_buffer_size, read_chunk_size=server.read_chunk_size)
     inside: Any = stream
     inside._read_buffer += data
     inside._read_buffer_size = len(data)
-    connection = HTTP1ServerConnection(stream, server.conn_params, context)
-    server._connections.add(connection)
-    connection.start_serving(server)
+    return stream
 
 
 class RelayedContext:
@@ -169,8 +199,8 @@ def idle_limit_s(server: HTTPServer) -> float:
     return float("inf") if limit is None else limit
 
 
-def target_of(server: HTTPServer, request: Any) -> tuple[object, object] | None:
-    """(application, arguments of the handler) of where *server* would send *request*; None for anything odd.
+def target_of(server: HTTPServer, request: Any) -> tuple[object, object, object] | None:
+    """(application, arguments of the handler, its class) of where *server* would send *request*; None for anything odd.
 
     *request* has what routing rules look at; it is never on Tornado's own connection.
     """
@@ -180,7 +210,7 @@ def target_of(server: HTTPServer, request: Any) -> tuple[object, object] | None:
         found = router.find_handler(request)
     except Exception:
         return None  # a rule of the application's own wanted more; Tornado has it
-    return getattr(found, "application", None), getattr(found, "handler_kwargs", None)
+    return tuple(getattr(found, name, None) for name in ("application", "handler_kwargs", "handler_class"))  # type: ignore[return-value]
 
 
 class Closable(Protocol):
