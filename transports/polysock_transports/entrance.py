@@ -241,7 +241,7 @@ class Entering:
             handler.admit()
         except Exception:
             return None  # it fails in Tornado too, which reports it
-        return handler if handler.route is route else None
+        return handler
 
     # -- while the answer waits for something
 

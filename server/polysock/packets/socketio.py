@@ -21,6 +21,8 @@ __all__ = ["BINARY", "MAX_NAMESPACE_CHARS", "MAX_QUERY_CHARS", "TEXT_ONLY", "Soc
 
 _CONNECT, _DISCONNECT, _EVENT, _ACK, _CONNECT_ERROR, _BINARY_EVENT, _BINARY_ACK = "0123456"
 _BINARY_TYPES = _BINARY_EVENT + _BINARY_ACK
+#: An event in "/" that wants no answer and has no attachments, as most are: its head needs no taking apart.
+_PLAIN_EVENT = _EVENT + "["
 _HEAD = re.compile(r"([0-6])(?:([0-9]{1,6})-)?(?:(/[^,]*)(?:,|\Z))?([0-9]{1,15})?(.*)\Z", re.DOTALL)
 
 #: Longest name of a namespace.
@@ -176,6 +178,9 @@ class SocketIOReader:
         return self._text(message)
 
     def _text(self, text: str) -> Packet | None:
+        if text.startswith(_PLAIN_EVENT):
+            values = loads(text[1:])
+            return Event("/", _event_name(values), values[1:])
         found = _HEAD.match(text)
         if found is None:
             raise ProtocolError("Not a packet.")
