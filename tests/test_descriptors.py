@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import os
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
 import pytest
 
 from polysock import SockJSRouter
 from support.clients import TIMEOUT_SECONDS, Client, Quiet, Recorder, quiet, turns, until
+from support.openfiles import no_more_files
 from support.rawhttp import Connection as Wire
 from support.rawhttp import request_bytes
-from support.serving import either_server, serving
+from support.serving import serving
 
-__all__ = ["either_server", "quiet"]
+__all__ = ["quiet"]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs limits of a process")
 
@@ -29,26 +27,6 @@ GIVE_BACK = "a connection could not be given back to Tornado"
 class Echo(Recorder):
     def on_message(self, message: str | bytes) -> None:
         self.send(message)
-
-
-@contextmanager
-def no_more_files() -> Iterator[None]:
-    """No descriptor is free inside."""
-    import resource
-
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    last = os.open(os.devnull, os.O_RDONLY)
-    held = [last]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (last + 1, limits[1]))
-    try:
-        with suppress(OSError):
-            while True:
-                held.append(os.open(os.devnull, os.O_RDONLY))
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        for descriptor in held:
-            os.close(descriptor)
 
 
 async def test_a_connection_that_cannot_go_back_ends_and_the_others_go_on(

@@ -7,6 +7,7 @@ under this server as well.
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 import json
 import os
@@ -27,9 +28,10 @@ from tornado.web import Application, RequestHandler
 import polysock
 from polysock import HTTPServer, SockJSRouter
 from polysock_transports import entrance
-from support.clients import Client, Quiet, Recorder, quiet, turns, until
+from support.clients import TIMEOUT_SECONDS, Client, Quiet, Recorder, quiet, turns, until
+from support.openfiles import no_more_files
 from support.rawhttp import Connection as Wire
-from support.rawhttp import HeaderList
+from support.rawhttp import HeaderList, request_bytes
 from support.serving import serving_with
 
 __all__ = ["quiet"]
@@ -96,10 +98,35 @@ async def own(wire: Wire, headers: HeaderList = ()) -> dict[str, str]:
 # -- what it leans on in Tornado
 
 
-def test_tornado_calls_it_for_each_connection() -> None:
-    assert "self._handle_connection" in inspect.getsource(tcpserver.TCPServer.add_sockets), (
-        "Nothing breaks by that, but new connections go through Tornado again: see what add_sockets calls"
-    )
+def test_tornado_is_inside_as_expected() -> None:
+    server = Here().server
+    changed = "Look at what has become of tornado.tcpserver.TCPServer, and mend entrance.py"
+    assert (server._sockets, server._handlers) == ({}, {}), changed
+    assert "self._handlers.pop(fd)()" in inspect.getsource(tcpserver.TCPServer.stop), changed
+    assert list(inspect.signature(tcpserver.TCPServer._handle_connection).parameters)[1:] == ["connection", "address"]
+
+
+def test_it_may_listen_before_the_loop_runs() -> None:
+    """As programs do that end with ``IOLoop.current().start()``."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        here = Here()
+        here.server.listen(0, "127.0.0.1")
+        (sock,) = here.server._sockets.values()
+
+        async def visit() -> bytes:
+            async with await Wire.open(f"http://127.0.0.1:{sock.getsockname()[1]}") as wire:
+                return (await wire.request("POST", "/s/000/a/xhr")).body
+
+        assert loop.run_until_complete(visit()) == b"o\n"
+        here.server.stop()
+        loop.run_until_complete(here.server.close_all_connections())
+        here.router.close()
+        loop.run_until_complete(turns())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 # -- who comes in
@@ -341,6 +368,41 @@ async def test_the_silent_are_closed_with_the_others() -> None:
         await here.server.close_all_connections()
         assert await wire.at_eof()
         assert here.is_empty()
+
+
+async def test_who_comes_while_no_file_is_free_waits(
+    quiet: Quiet, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet.expect("nobody is let in")
+    monkeypatch.setattr(entrance, "ACCEPT_PAUSE_S", 0.01)
+    here = Here()
+    async with served(here) as base, Client(base, "websocket") as stays:
+        await stays.open()
+        with socket.socket() as late:
+            late.setblocking(False)
+            with no_more_files():
+                assert late.connect_ex(("127.0.0.1", int(base.rpartition(":")[2]))) in (0, errno.EINPROGRESS)
+                await until(lambda: "nobody is let in" in caplog.text)
+                await stays.send("still here")
+                assert await stays.message() == "still here"
+            late.send(request_bytes("a", "POST", "/s/000/b/xhr"))
+            await until(lambda: len(here.made) == 2)
+            answer = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(late, 10_000), TIMEOUT_SECONDS)
+            assert answer.endswith(b"\r\n\r\no\n")
+
+
+async def test_a_server_that_stops_while_nobody_is_let_in(quiet: Quiet, caplog: pytest.LogCaptureFixture) -> None:
+    quiet.expect("nobody is let in")
+    here = Here()
+    async with served(here) as base:
+        with socket.socket() as late:
+            late.setblocking(False)
+            with no_more_files():
+                late.connect_ex(("127.0.0.1", int(base.rpartition(":")[2])))
+                await until(lambda: "nobody is let in" in caplog.text)
+            here.server.stop()
+            await turns()
+            assert not here.made
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc here to count open files in")

@@ -9,12 +9,16 @@ has happened to it.  Under any other server the endpoints work as well, from the
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
 
 import tornado.httpserver
+from tornado.ioloop import IOLoop
+from tornado.platform.asyncio import BaseAsyncIOLoop
 from tornado.web import Application, RequestHandler
 
 from .gateway import Gateway, TornadoRequest
@@ -35,6 +39,11 @@ log = logging.getLogger("polysock.gateway")
 
 #: How long a connection may be silent here before it is Tornado's, whose own limits hold from then on.
 SILENT_S = 5.0
+#: So many connections are accepted in a row; then it is the turn of those that are there.
+ACCEPTED_IN_A_ROW = 128
+#: How long nobody is let in when there is nothing left to let them in with.
+ACCEPT_PAUSE_S = 1.0
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class HTTPServer(tornado.httpserver.HTTPServer):
@@ -42,6 +51,9 @@ class HTTPServer(tornado.httpserver.HTTPServer):
 
     Only connections on plain TCP differ; on Windows, and where the application counts or filters requests before its
     routes, none does.
+
+    When the process may open no more files, those that want to come in wait, with one line in the log (Tornado's own
+    tries again in every turn of the loop, and logs a traceback each time).
     """
 
     def initialize(self, *args: Any, **named: Any) -> None:
@@ -50,6 +62,16 @@ class HTTPServer(tornado.httpserver.HTTPServer):
         self._newcomers: dict[_Newcomer, float] = {}  # silent ones, the oldest first, and since when
         self._timer: asyncio.TimerHandle | None = None
         self._looks_first = self.ssl_options is None and sys.platform != "win32" and may_be_passed_by(self)
+
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        if sys.platform == "win32":
+            super().add_sockets(sockets)
+            return
+        for sock in sockets:
+            door = _Door(self, sock)
+            self._sockets[sock.fileno()] = sock
+            self._handlers[sock.fileno()] = door.close
+            door.open()
 
     def _handle_connection(self, connection: socket.socket, address: Any) -> None:
         if not self._looks_first:
@@ -83,6 +105,47 @@ class HTTPServer(tornado.httpserver.HTTPServer):
                 self._timer = loop.call_at(since + SILENT_S, self._look_for_silent)
                 return
             newcomer.give_up()
+
+
+class _Door:
+    """A listening socket."""
+
+    def __init__(self, server: HTTPServer, sock: socket.socket) -> None:
+        self._server = server
+        self._sock = sock
+        # (Not the running loop: programs of the older kind listen first, and start the loop then.)
+        self._loop: asyncio.AbstractEventLoop = cast(BaseAsyncIOLoop, IOLoop.current()).asyncio_loop
+        self._is_closed = False
+        self._pause: asyncio.TimerHandle | None = None
+
+    def open(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._sock, self._accept)
+
+    def close(self) -> None:
+        self._is_closed = True
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._sock)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTED_IN_A_ROW):
+            try:
+                connection, address = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:
+                continue  # it was closed while it waited (BSD)
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                log.error("nobody is let in for %g s: %s (see ulimit -n)", ACCEPT_PAUSE_S, error)
+                self._loop.remove_reader(self._sock)
+                self._pause = self._loop.call_later(ACCEPT_PAUSE_S, self.open)
+                return
+            self._server._handle_connection(connection, address)
+            if self._is_closed:
+                return
 
 
 class _Newcomer:
