@@ -1,7 +1,8 @@
 """An application on several workers, for tests/test_workers.py: ``python worker_app.py MODE WORKERS STOP_S [FLAG]``.
 
 MODE says how it behaves: ``well``; ``early`` raises before it serves; ``soon`` dies as soon as it serves; ``deaf`` does
-not end when told to; ``flagged`` is well until there is a file FLAG.  Prints the port, and logs to stderr.
+not end when told to; ``flagged`` is well until there is a file FLAG; of ``second`` the first one that is started as
+number 1 never serves, and says so by a file FLAG.  Prints the port, and logs to stderr.
 """
 
 from __future__ import annotations
@@ -59,6 +60,13 @@ class Hold(RequestHandler):
         self.finish()
 
 
+def never_serves(slot: int) -> bool:
+    if MODE != "second" or slot != 1 or os.path.exists(FLAG):
+        return False
+    open(FLAG, "x").close()
+    return True
+
+
 def is_broken() -> bool:
     return MODE == "early" or (MODE == "flagged" and os.path.exists(FLAG))
 
@@ -73,6 +81,8 @@ async def serve(worker: workers.Worker) -> None:
     handlers = [("/about", About, known), ("/hold/([0-9]+)", Hold), *io.routes()]
     server = HTTPServer(Application(handlers, log_function=lambda handler: None))
     server.add_sockets(worker.sockets)
+    if never_serves(worker.slot):
+        await asyncio.Event().wait()
     if MODE == "soon":
         asyncio.get_running_loop().call_soon(os._exit, 7)
     await worker.until_stop()
