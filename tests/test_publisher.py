@@ -420,7 +420,10 @@ async def test_the_command(url: str, tmp_path: Path) -> None:
         come(two)
         await settled(two)
         assert await run(*emit, "--url", url, "news", "--except", "b") == (0, "taken by 2 nodes\n", "")
-        assert await heard(ann) == [("news", {"x": [1]}, "y", b"\x00\xff")]
+        # Options stand where the fingers put them.
+        mixed = ("news", "--room", "a", "1", "--url", url, "[2]", "-3")
+        assert await run(*emit, *mixed) == (0, "taken by 1 node\n", "")
+        assert await heard(ann, 2) == [("news", {"x": [1]}, "y", b"\x00\xff"), ("news", 1, [2], -3)]
         assert await heard(bob) == [("news", "hello")]
 
 
@@ -443,6 +446,8 @@ async def test_the_command(url: str, tmp_path: Path) -> None:
         (["emit", "--url", "unix:///nowhere", "news", "--timeout", "-1"], "timeout_s must be"),
         (["emit", "--url", "unix:///nowhere", "--namespace", "a,b", "news"], "has no comma"),
         (["emit", "--url", "{mesh}", "disconnect"], "reserved event name"),
+        (["emit", "--url", "{mesh}", "news", "--rom", "a"], "unrecognized arguments: --rom"),
+        (["emit", "--url", "{mesh}", "news", "--room", "a", "hello"], "'hello' is not JSON"),
     ],
 )
 def test_a_wrong_command(

@@ -86,7 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="SECONDS",
         help="how long it may take (default: %(default)g)",
     )
-    options = parser.parse_args(arguments)
+    # argparse takes no ARG after an option that follows EVENT: it leaves them over.
+    options, left_over = parser.parse_known_args(arguments)
+    unknown = [each for each in left_over if each.startswith("-") and not _is_json(each)]
+    if unknown:
+        emit.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.args += left_over
     return _emit(options, options.command)
 
 

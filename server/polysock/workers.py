@@ -132,9 +132,8 @@ def run(
         raise SystemExit(0)
     count = _count(workers)
     if isinstance(stop_s, bool) or not isinstance(stop_s, (int, float)) or not 0 < stop_s <= threading.TIMEOUT_MAX:
-        raise SettingError(
-            f"stop_s must be a number of seconds greater than zero, and no more than fit, not {stop_s!r}"
-        )
+        most_s = threading.TIMEOUT_MAX
+        raise SettingError(f"stop_s must be a number of seconds, more than 0 and at most {most_s:.0f}, not {stop_s!r}")
     if type(port) is not int or not 0 <= port <= MAX_PORT:
         # (The system's resolver would take what is over that for another port.)
         raise SettingError(f"port must be a number from 0 to {MAX_PORT}, not {port!r}")
