@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -473,6 +474,27 @@ def test_a_backplane_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> No
     assert output.err.startswith("polysock emit: ")
     assert "secret" not in output.err
     assert output.out == ""
+
+
+async def test_ctrl_c_is_no_fault(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    os.mkfifo(file)
+    command = [
+        sys.executable,
+        "-m",
+        "polysock",
+        "emit",
+        "--url",
+        f"unix://{tmp_path}/mesh",
+        "news",
+        "--file",
+        str(file),
+    ]
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    with await asyncio.to_thread(file.open, "wb"):  # it is read now
+        process.send_signal(signal.SIGINT)
+        _, said = await asyncio.wait_for(process.communicate(), LIMIT_S)
+    assert (process.returncode, said) == (130, b"")
 
 
 def test_help_says_it_all(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ import websocket
 
 import polysock
 from polysock import supervisor, workers
+from support.worker_app import IGNORED
 
 APP = Path(__file__).resolve().parent / "support" / "worker_app.py"
 # Ends what hangs; what is awaited comes much sooner.
@@ -407,6 +408,13 @@ def test_a_closed_terminal_ends_it(count: int) -> None:
         child.stdin.flush()
         assert child.stderr.read().endswith("over\n")
         limit.cancel()
+
+
+def test_what_a_worker_starts_may_be_interrupted() -> None:
+    usual = subprocess.check_output([sys.executable, "-c", IGNORED], text=True).split()
+    with running() as (program, _):
+        assert program.about()["ignored_by_children"] == usual
+        assert program.end() == 0
 
 
 # -- one process

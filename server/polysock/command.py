@@ -23,6 +23,8 @@ __all__ = ["URL_VARIABLE", "main"]
 
 #: The environment variable that stands for ``--url``.
 URL_VARIABLE = "POLYSOCK_BACKPLANE"
+#: As shells have it: 128, and the number of the signal.
+EXIT_INTERRUPTED = 130
 
 _DESCRIPTION = """\
 Emit an event to the clients of all nodes on a backplane, and say how many nodes took it.
@@ -92,7 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         emit.error(f"unrecognized arguments: {' '.join(unknown)}")
     options.args += left_over
-    return _emit(options, options.command)
+    try:
+        return _emit(options, options.command)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
 
 
 def _emit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

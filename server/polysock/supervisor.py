@@ -42,7 +42,8 @@ FIRST_PAUSE_S = 0.25
 START_S = 60.0
 
 # Ctrl+C and the end of a terminal reach the whole process group; workers hear of them from the supervisor.  Held back
-# until the worker ignores them: Python's own answer to SIGINT would end it with a traceback in the middle of an import.
+# until the worker takes no notice of them: Python's own answer to SIGINT would end it with a traceback in the middle of
+# an import.
 _HELD_BACK = (signal.SIGINT, signal.SIGHUP) if os.name == "posix" else ()
 
 

@@ -246,10 +246,14 @@ async def _serve_alone(
 # -- a worker
 
 
+def _leave_it_to_the_supervisor(number: int, frame: object) -> None:
+    """Ctrl+C, and the end of a terminal."""
+
+
 def _run_assigned(serve: Serve, assignment: Assignment, run_loop: RunLoop) -> None:
-    # Which ones were held back, see supervisor.py.
+    # Which ones were held back, see supervisor.py.  (Not SIG_IGN, which all that the application starts would inherit.)
     for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _leave_it_to_the_supervisor)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGHUP))
     channel = socket.socket(fileno=assignment.channel)
     sockets = [socket.socket(fileno=number) for number in assignment.sockets]

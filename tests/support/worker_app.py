@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import socket
+import subprocess
 import sys
 
 from tornado.httpserver import HTTPServer
@@ -21,6 +22,9 @@ from polysock import workers
 
 MODE, WORKERS, STOP_S, FLAG = [*sys.argv[1:], "", "", "", ""][:4]
 
+
+# Prints the signals that a process ignores from its start.
+IGNORED = "import signal; print(*(int(each) for each in signal.valid_signals() if signal.getsignal(each) == 1))"
 
 # Requests that came just before the end are answered.
 LINGER_S = 0.5
@@ -45,6 +49,7 @@ class About(RequestHandler):
                 "backplane": worker.backplane,
                 "is_marked": "POLYSOCK_WORKER" in os.environ,
                 "inheritable": self.inheritable,
+                "ignored_by_children": subprocess.check_output([sys.executable, "-c", IGNORED], text=True).split(),
                 "input": sys.stdin.read() if WORKERS != "1" else "",
             }
         )
