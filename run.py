@@ -7,6 +7,7 @@ polysock.js, Socket.IO's own clients of every generation and bare WebSockets mee
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import sys
@@ -20,7 +21,7 @@ from typing import Any
 
 from tornado import autoreload
 from tornado.netutil import bind_sockets
-from tornado.options import define, options
+from tornado.options import Error, define, options
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
 from polysock import (
@@ -42,6 +43,7 @@ STATIC, CLIENTS = ROOT / "static", ROOT / "tests" / "npm" / "node_modules"
 # Long enough for a closing handshake with everybody, short enough for somebody who waits at a prompt.
 STOP_S = 2
 LOOPS = ("auto", "asyncio", "uvloop")
+PORTS = range(65_536)
 # The chat's limits: what one message, one person, one room and all of them together may be.
 LOBBY = "lobby"
 NICK_CHARS, ROOM_CHARS, TEXT_CHARS = 20, 24, 500
@@ -67,7 +69,12 @@ define("debug", default=False, type=bool, help="restart when a source file chang
 define("xheaders", default=False, type=bool, help="believe X-Forwarded-For and X-Scheme of a proxy in front")
 define("client-files", default=str(CLIENTS), help="folder that holds socket.io-client-0.9, socket.io-client-1 ... 4")
 define("workers", default="1", help='processes on the port; "auto" for one on each core')
-define("backplane", default="", help="redis://host:6379 joins the processes of several hosts")
+define(
+    "backplane",
+    default="",
+    help="redis://host:6379 joins the processes of several hosts; one with a password is better kept in the "
+    "environment: POLYSOCK_BACKPLANE",
+)
 define(
     "relay",
     default="",
@@ -427,10 +434,9 @@ def listen() -> list[socket.socket]:
     try:
         return bind_sockets(options.port, options.address)
     except OSError as error:
-        sys.exit(
-            f"Cannot listen on {options.address}:{options.port}: {error.strerror}. "
-            "Another program may have the port; try another one: make demo PORT=9000"
-        )
+        other = "Another program may have the port; try another one: --port=9000, or make demo PORT=9000"
+        hint = other if error.errno == errno.EADDRINUSE else ""
+        sys.exit(f"Cannot listen on {options.address}:{options.port}: {error.strerror}. {hint}".rstrip())
 
 
 def host_name() -> str:
@@ -476,7 +482,12 @@ async def serve(worker: Worker) -> None:
     server.add_sockets(worker.sockets)
     if options.flash_policy_port > 0:
         # What Flash is loaded from: this server, by the names that it has on its own machine.
-        await io.serve_flash_policy(options.flash_policy_port, options.address, domains=[host_name(), "localhost"])
+        domains = [host_name(), "localhost"]
+        try:
+            await io.serve_flash_policy(options.flash_policy_port, options.address, domains=domains)
+        except OSError as error:
+            where = f"{options.address}:{options.flash_policy_port}"
+            sys.exit(f"Cannot tell Flash players the policy at {where}: {error.strerror}.")
     await worker.until_stop()
     server.stop()
     echo.close()
@@ -502,8 +513,21 @@ def runner(loop: str) -> Callable[[Coroutine[Any, Any, Any]], Any]:
     return asyncio.run
 
 
+def read_options() -> None:
+    try:
+        left_over = options.parse_command_line()
+    except (Error, ValueError) as error:
+        sys.exit(f"{error}. Options are written --name=value; python run.py --help lists them.")
+    if left_over:
+        sys.exit(f"{left_over[0]!r} is no option. Options are written --name=value; python run.py --help lists them.")
+    for name in ("port", "flash_policy_port"):
+        if options[name] not in PORTS:
+            # (The system's resolver would take what is over that for another port.)
+            sys.exit(f"--{name.replace('_', '-')}: a number from {PORTS[0]} to {PORTS[-1]}, not {options[name]}")
+
+
 def main() -> None:
-    options.parse_command_line()
+    read_options()
     if options.client_files != str(CLIENTS) and not Path(options.client_files).is_dir():
         sys.exit(f"--client-files: there is no folder {options.client_files}")
     run_loop = runner(options.loop)
@@ -513,12 +537,13 @@ def main() -> None:
     try:
         # What makes no sense is said once and before anything starts.  (The last slot is only used in a restart.)
         slots = count if isinstance(count, int) else os.cpu_count() or 1
-        Server(**cluster_of(options.backplane or None, slots if slots > 1 else 0))
+        backplane = options.backplane or os.environ.get("POLYSOCK_BACKPLANE") or None
+        Server(**cluster_of(backplane, slots if slots > 1 else 0))
         workers.run(
             serve,
             workers=count,
             listen=listen,
-            backplane=options.backplane or None,
+            backplane=backplane,
             stop_s=STOP_S,
             on_ready=say_where,
             run_loop=run_loop,

@@ -13,6 +13,7 @@ import os
 import re
 import select
 import signal
+import socket as stdlib_socket
 import subprocess
 import sys
 import tempfile
@@ -432,15 +433,42 @@ async def test_workers_take_requests_of_other_hosts(monkeypatch: pytest.MonkeyPa
         (["--secret=short"], "at least 16 bytes"),
         (["--relay=0.0.0.0:7000", "--secret=0123456789abcdef"], "nobody can call"),
         (["--relay=127.0.0.1:65535", "--secret=0123456789abcdef", "--workers=2"], "can call, and a port"),
+        (["--prot=1"], "'prot'"),
+        (["--port=abc"], "'abc'"),
+        (["--port", "8080"], "'port' requires a value"),
+        (["--port=-1"], "--port: a number from 0 to 65535"),
+        (["--port=99999"], "--port: a number from 0 to 65535"),
+        (["8080"], "'8080'"),
+        (["--address=nonsense.invalid"], "Cannot listen on nonsense.invalid"),
+        (["--flash-policy-port=70000"], "--flash-policy-port: a number from 0 to 65535"),
     ],
 )
 def test_options_that_make_no_sense(options: list[str], said: str) -> None:
+    assert said in refusal(*options)
+
+
+def test_a_port_that_is_taken() -> None:
+    with stdlib_socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert "Another program may have the port" in refusal(f"--port={port}")
+        assert f"Cannot tell Flash players the policy at 127.0.0.1:{port}" in refusal(f"--flash-policy-port={port}")
+
+
+def test_the_password_of_a_redis_is_in_no_list_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYSOCK_BACKPLANE", "redis://:secret@127.0.0.1:1")
+    said = refusal()
+    assert "Cannot reach the backplane: redis://127.0.0.1:1" in said
+    assert "secret" not in said
+
+
+def refusal(*options: str) -> str:
+    """What ``run.py`` says, which does not start."""
     done = subprocess.run(
         [sys.executable, "run.py", "--port=0", *options], cwd=ROOT, capture_output=True, text=True, timeout=START_S
     )
     assert done.returncode == 1
-    assert said in done.stderr
     assert "Traceback" not in done.stderr
+    return done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -420,7 +421,10 @@ async def test_the_command(url: str, tmp_path: Path) -> None:
         come(two)
         await settled(two)
         assert await run(*emit, "--url", url, "news", "--except", "b") == (0, "taken by 2 nodes\n", "")
-        assert await heard(ann) == [("news", {"x": [1]}, "y", b"\x00\xff")]
+        # Options stand where the fingers put them.
+        mixed = ("news", "--room", "a", "1", "--url", url, "[2]", "-3")
+        assert await run(*emit, *mixed) == (0, "taken by 1 node\n", "")
+        assert await heard(ann, 2) == [("news", {"x": [1]}, "y", b"\x00\xff"), ("news", 1, [2], -3)]
         assert await heard(bob) == [("news", "hello")]
 
 
@@ -443,6 +447,8 @@ async def test_the_command(url: str, tmp_path: Path) -> None:
         (["emit", "--url", "unix:///nowhere", "news", "--timeout", "-1"], "timeout_s must be"),
         (["emit", "--url", "unix:///nowhere", "--namespace", "a,b", "news"], "has no comma"),
         (["emit", "--url", "{mesh}", "disconnect"], "reserved event name"),
+        (["emit", "--url", "{mesh}", "news", "--rom", "a"], "unrecognized arguments: --rom"),
+        (["emit", "--url", "{mesh}", "news", "--room", "a", "hello"], "'hello' is not JSON"),
     ],
 )
 def test_a_wrong_command(
@@ -468,6 +474,27 @@ def test_a_backplane_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> No
     assert output.err.startswith("polysock emit: ")
     assert "secret" not in output.err
     assert output.out == ""
+
+
+async def test_ctrl_c_is_no_fault(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    os.mkfifo(file)
+    command = [
+        sys.executable,
+        "-m",
+        "polysock",
+        "emit",
+        "--url",
+        f"unix://{tmp_path}/mesh",
+        "news",
+        "--file",
+        str(file),
+    ]
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    with await asyncio.to_thread(file.open, "wb"):  # it is read now
+        process.send_signal(signal.SIGINT)
+        _, said = await asyncio.wait_for(process.communicate(), LIMIT_S)
+    assert (process.returncode, said) == (130, b"")
 
 
 def test_help_says_it_all(capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,9 +50,10 @@ def read(response: Response, status: int) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def site(io: Server | None = None, **rule: Any) -> AsyncIterator[Site]:
+async def site(io: Server | None = None, *, xsrf_cookies: bool = False, **rule: Any) -> AsyncIterator[Site]:
     io = io or Server(max_publish_bytes=LIMIT_BYTES)
-    async with serving(io.route_publish("/publish", **(rule or {"token": TOKEN}))) as url:
+    routes = io.route_publish("/publish", **(rule or {"token": TOKEN}))
+    async with serving(routes, xsrf_cookies=xsrf_cookies) as url:
         yield Site(io, url)
 
 
@@ -148,6 +149,21 @@ async def test_the_schemes_name_is_of_any_case() -> None:
     async with site() as there:
         response = await there.ask(b'{"event":"x"}', (("authorization", f"bearer  {TOKEN}"),))
         assert read(response, 200) == {"nodes": 0, "local": 0}
+
+
+async def test_a_token_needs_no_cookie_beside_it() -> None:
+    """In an application that protects its forms; no page of others can send the token."""
+    async with site(xsrf_cookies=True) as there:
+        assert await there.emit(event="x") == {"nodes": 0, "local": 0}
+        response = await there.ask(b'{"event":"x"}', (("Authorization", "Bearer wrong"),))
+        assert read(response, 401) == {"error": "The token is missing or wrong."}
+
+
+async def test_a_check_that_may_trust_cookies_is_protected(quiet: Quiet) -> None:  # noqa: F811
+    quiet.announced.append("403 POST /publish")
+    async with site(xsrf_cookies=True, check=lambda request: True) as there:
+        assert "error" in json.loads((response := await there.ask(b'{"event":"x"}')).body)
+        assert response.status == 403
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -130,12 +130,28 @@ def test_unknown_setting_that_is_near_nothing_lists_all() -> None:
         ({"origins": 5}, "origins"),
         ({"origins": None}, "origins"),
         ({"origin_unknown": "maybe"}, "origin_unknown"),
-        ({"trusted_proxies": ["nonsense"]}, "nonsense"),
+        ({"trusted_proxies": ["nonsense"]}, "trusted_proxies: 'nonsense'"),
+        ({"origins": ["a.example/path"]}, "a.example/path"),
+        ({"origins": ["a.example b.example"]}, "a.example b.example"),
+        ({"origins": ["a.example, b.example"]}, "a.example, b.example"),
+        ({"origins": ["https://user@a.example"]}, "https://user@a.example"),
+        ({"origins": ["https://a.example?x"]}, "https://a.example"),
+        # Of a text such as "no" out of the environment the whole would be true.
+        ({"allow_credentials": "no"}, "allow_credentials must be True or False, not 'no'"),
+        ({"verify_ip": "false"}, "verify_ip must be True or False"),
+        ({"jsessionid": None}, "jsessionid must be True or False"),
+        ({"fast_lane": "0"}, "fast_lane must be True or False"),
+        ({"draft76": ""}, "draft76 must be True or False"),
+        ({"compression": "on"}, "compression must be True, False or a DeflateOptions"),
     ],
 )
 def test_what_makes_no_sense_is_an_error_that_says_so(user: dict[str, Any], complaint: str) -> None:
     with pytest.raises(SettingError, match=complaint):
         SockJSRouter(App, "/s", user)
+
+
+def test_true_and_false_by_other_names() -> None:
+    assert read(verify_ip=1, jsessionid=0) == Settings(verify_ip=True)
 
 
 @pytest.mark.parametrize("name", ["disabled_transports", "trusted_proxies"])

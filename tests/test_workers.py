@@ -22,6 +22,7 @@ import websocket
 
 import polysock
 from polysock import supervisor, workers
+from support.worker_app import IGNORED
 
 APP = Path(__file__).resolve().parent / "support" / "worker_app.py"
 # Ends what hangs; what is awaited comes much sooner.
@@ -341,15 +342,38 @@ def test_pauses_grow_until_there_is_none() -> None:
     assert pauses == [0, 0.25, 0.5, 1, 2, None]
 
 
-def test_the_service_manager_is_told(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(LIMIT_S)
-        with running(env={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as (program, _):
-            assert manager.recv(100) == b"READY=1"
-            assert program.end() == 0
-        assert manager.recv(100) == b"STOPPING=1"
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """What systemd is to a program: a socket that takes datagrams (sd_notify(3))."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(LIMIT_S)
+        yield listening
 
+
+def test_the_service_manager_is_told(manager: socket.socket) -> None:
+    with running(env={"NOTIFY_SOCKET": manager.getsockname()}) as (program, _):
+        assert manager.recv(100) == b"READY=1"
+        assert program.end() == 0
+    assert manager.recv(100) == b"STOPPING=1"
+
+
+def test_it_is_told_where_a_restart_overtook_the_start(manager: socket.socket, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    with launched("second", 2, str(flag), stop_s=0.5, env={"NOTIFY_SOCKET": manager.getsockname()}) as program:
+        program.ready(1)  # the other one of the first two never comes to serve
+        program.send(signal.SIGHUP)
+        program.until("all workers were restarted")
+        assert manager.recv(100) == b"READY=1"
+        program.end()
+    assert any(line.startswith("port ") for line in program.said)
+
+
+NOHUP = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 TERMINAL = """
 import os, pty, sys
@@ -364,9 +388,10 @@ os.waitpid(child, 0)
 """
 
 
-def test_a_closed_terminal_ends_it() -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_closed_terminal_ends_it(count: int) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", TERMINAL, str(APP), "well", "2", str(STOP_S)],
+        [sys.executable, "-c", TERMINAL, str(APP), "well", str(count), str(STOP_S)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -381,8 +406,15 @@ def test_a_closed_terminal_ends_it() -> None:
                 break
         child.stdin.write("\n")
         child.stdin.flush()
-        assert "INFO stopping 2 workers" in child.stderr.read()
+        assert child.stderr.read().endswith("over\n")
         limit.cancel()
+
+
+def test_what_a_worker_starts_may_be_interrupted() -> None:
+    usual = subprocess.check_output([sys.executable, "-c", IGNORED], text=True).split()
+    with running() as (program, _):
+        assert program.about()["ignored_by_children"] == usual
+        assert program.end() == 0
 
 
 # -- one process
@@ -396,6 +428,54 @@ def test_one_worker_is_this_process() -> None:
         assert about["backplane"] is None
         assert program.end() == 0
         assert program.said[-1] == "over"
+
+
+def test_the_service_manager_is_told_of_one_worker_too(manager: socket.socket) -> None:
+    with launched("well", 1, env={"NOTIFY_SOCKET": manager.getsockname()}) as program:
+        assert manager.recv(100) == b"READY=1"
+        program.until("port")
+        assert program.end() == 0
+    assert manager.recv(100) == b"STOPPING=1"
+
+
+def test_a_service_manager_in_the_abstract_namespace() -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind("\0polysock-test-" + os.urandom(8).hex())
+        manager.settimeout(LIMIT_S)
+        address = manager.getsockname().decode("ascii").replace("\0", "@", 1)
+        with launched("well", 1, env={"NOTIFY_SOCKET": address}) as program:
+            assert manager.recv(100) == b"READY=1"
+            program.until("port")
+            assert program.end() == 0
+
+
+def test_a_service_manager_that_is_not_there(tmp_path: Path) -> None:
+    with launched("well", 1, env={"NOTIFY_SOCKET": str(tmp_path / "nobody")}) as program:
+        program.until("WARNING cannot tell the service manager READY=1: .*No such file")
+        program.until("port")
+        assert program.end() == 0
+
+
+def test_sighup_does_not_end_one_worker() -> None:
+    """As ``systemctl reload`` sends it, whatever the number of workers is."""
+    with launched("well", 1) as program:
+        program.port = int(program.until(r"port (\d+)")[1])
+        program.send(signal.SIGHUP)
+        program.until("WARNING SIGHUP is without effect: only where there is more than one worker")
+        assert program.about()["pid"] == program.child.pid
+        assert program.end() == 0
+        assert program.said[-1] == "over"
+
+
+def test_who_ignores_sighup_goes_on_doing_so() -> None:
+    """``nohup`` has it ignored; the workers' parent is told nothing then, and says nothing."""
+    nohup = [sys.executable, "-c", NOHUP, str(APP), "well", "1", str(STOP_S)]
+    with started(nohup) as program:
+        program.port = int(program.until(r"port (\d+)")[1])
+        program.send(signal.SIGHUP)
+        assert program.about()["pid"] == program.child.pid
+        assert program.end() == 0
+        assert not [line for line in program.said if "SIGHUP" in line]
 
 
 def test_one_worker_that_does_not_end_is_cut_off() -> None:
@@ -426,10 +506,30 @@ def test_a_count_that_makes_no_sense(count: Any) -> None:
         workers.run(never, workers=count)
 
 
-@pytest.mark.parametrize("stop_s", [0, -1, True, "1", float("nan")])
+@pytest.mark.parametrize("stop_s", [0, -1, True, "1", float("nan"), float("inf"), 1e10])
 def test_a_time_that_makes_no_sense(stop_s: Any) -> None:
     with pytest.raises(polysock.SettingError, match="stop_s must be"):
         workers.run(never, stop_s=stop_s)
+
+
+@pytest.mark.parametrize("port", [-1, 65_536, True, "8888", None])
+def test_a_port_that_makes_no_sense(port: Any) -> None:
+    with pytest.raises(polysock.SettingError, match="port must be a number from 0 to 65535, not"):
+        workers.run(never, port=port, address="127.0.0.1")
+
+
+def test_nothing_to_listen_on() -> None:
+    with pytest.raises(polysock.SettingError, match="listen must return at least one listening socket"):
+        workers.run(never, listen=list)
+
+
+def test_one_is_no_plural() -> None:
+    with running() as (program, processes):
+        os.kill(processes[0], signal.SIGKILL)
+        program.until("was killed by SIGKILL")
+        program.end()
+    # (Or the next one was quicker than the signal.)
+    assert {"INFO stopping 1 worker", "INFO stopping 2 workers"} & set(program.said)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs a system that binds processes to cores")

@@ -23,6 +23,8 @@ __all__ = ["URL_VARIABLE", "main"]
 
 #: The environment variable that stands for ``--url``.
 URL_VARIABLE = "POLYSOCK_BACKPLANE"
+#: As shells have it: 128, and the number of the signal.
+EXIT_INTERRUPTED = 130
 
 _DESCRIPTION = """\
 Emit an event to the clients of all nodes on a backplane, and say how many nodes took it.
@@ -86,8 +88,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="SECONDS",
         help="how long it may take (default: %(default)g)",
     )
-    options = parser.parse_args(arguments)
-    return _emit(options, options.command)
+    # argparse takes no ARG after an option that follows EVENT: it leaves them over.
+    options, left_over = parser.parse_known_args(arguments)
+    unknown = [each for each in left_over if each.startswith("-") and not _is_json(each)]
+    if unknown:
+        emit.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.args += left_over
+    try:
+        return _emit(options, options.command)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
 
 
 def _emit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

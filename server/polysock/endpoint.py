@@ -54,7 +54,7 @@ def _gateway(prefix: str, settings: Settings, **own: Any) -> Gateway:
     try:
         proxies = TrustedProxies(settings.trusted_proxies)
     except ValueError as error:
-        raise SettingError(str(error)) from error
+        raise SettingError(f"trusted_proxies: {error}") from error
     compression = settings.compression
     return Gateway(
         limits=settings.limits,

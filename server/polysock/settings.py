@@ -25,6 +25,7 @@ __all__ = ["LEGACY_TRANSPORT_NAMES", "TRANSPORT_NAMES", "SettingError", "Setting
 TRANSPORT_NAMES = ("websocket", "xhr_streaming", "eventsource", "htmlfile", "xhr", "jsonp", "polling")
 #: What ``legacy_transports`` may hold (Socket.IO 0.9).
 LEGACY_TRANSPORT_NAMES = ("websocket", "flashsocket", "htmlfile", "xhr-multipart", "xhr-polling", "jsonp-polling")
+_FLAGS = ("allow_credentials", "jsessionid", "verify_ip", "fast_lane", "draft76")
 _COOKIE_NAME = re.compile(r"[A-Za-z0-9_.-]*\Z")
 
 #: sockjs-tornado's name -> the limit that it sets.
@@ -84,6 +85,12 @@ class Settings:
     """The application's own handler class: its ``prepare`` and ``get_current_user`` see the first request."""
 
     def __post_init__(self) -> None:
+        for name in _FLAGS:
+            # A text out of the environment, "no" for instance, would be as good as True.
+            if getattr(self, name) not in (True, False):
+                raise SettingError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        if self.compression not in (True, False) and not isinstance(self.compression, DeflateOptions):
+            raise SettingError(f"compression must be True, False or a DeflateOptions, not {self.compression!r}")
         unknown = [name for name in self.disabled_transports if name not in TRANSPORT_NAMES]
         if unknown:
             raise SettingError(

@@ -20,6 +20,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .surroundings import has_terminal, tell_service_manager
+
 __all__ = ["EXIT_GAVE_UP", "READY", "WORKER_VARIABLE", "Assignment", "Supervisor", "pause_before"]
 
 log = logging.getLogger("polysock")
@@ -40,7 +42,8 @@ FIRST_PAUSE_S = 0.25
 START_S = 60.0
 
 # Ctrl+C and the end of a terminal reach the whole process group; workers hear of them from the supervisor.  Held back
-# until the worker ignores them: Python's own answer to SIGINT would end it with a traceback in the middle of an import.
+# until the worker takes no notice of them: Python's own answer to SIGINT would end it with a traceback in the middle of
+# an import.
 _HELD_BACK = (signal.SIGINT, signal.SIGHUP) if os.name == "posix" else ()
 
 
@@ -146,7 +149,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._has_been_ready = False
         self._restarts_wanted = 0
-        self._had_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()
+        self._had_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and has_terminal()
 
     def run(self) -> int:
         """Return the exit code of the program."""
@@ -162,11 +165,11 @@ class Supervisor:
         for place in self._places:
             self._task(self._keep(place))
         result = await self._result
-        _tell_systemd("STOPPING=1")
+        tell_service_manager("STOPPING=1")
         for task in self._tasks:
             task.cancel()
         if self._processes:
-            log.info("stopping %d workers", len(self._processes))
+            log.info("stopping %d worker%s", len(self._processes), "s" * (len(self._processes) > 1))
             await asyncio.gather(*map(self._end, self._processes))
         return result
 
@@ -198,7 +201,7 @@ class Supervisor:
     def _hung_up(self) -> None:
         if self._result.done():
             return  # a worker that began now would outlive this process
-        if self._had_terminal and not _has_terminal():
+        if self._had_terminal and not has_terminal():
             self._finish(0)  # its window was closed, and nobody could end it by a key any more
             return
         self._restarts_wanted += 1
@@ -262,9 +265,12 @@ class Supervisor:
             return
         process.ready.set_result(None)
         log.info("%s is ready", process)
+        self._look_whether_all_serve()
+
+    def _look_whether_all_serve(self) -> None:
         if not self._has_been_ready and all(place.process and place.process.ready.done() for place in self._places):
             self._has_been_ready = True
-            _tell_systemd("READY=1")
+            tell_service_manager("READY=1")
             self._on_ready()
 
     async def _keep(self, place: _Place) -> None:
@@ -281,9 +287,7 @@ class Supervisor:
                         return
                     continue
             process = place.process
-            if not await process.starts() and not process.ended.done():
-                log.error("%s did not serve within %.0f s and is killed", process, START_S)
-                process.child.kill()
+            await self._comes_to_serve(process)
             await process.ends()
             if place.process is not process:
                 continue  # a restart put another into its place
@@ -297,6 +301,15 @@ class Supervisor:
             quick_deaths = quick_deaths + 1 if lived_s < SETTLED_S else 0
             if not await self._may_go_on(quick_deaths, f"died within {SETTLED_S:.0f} s of its start"):
                 return
+
+    async def _comes_to_serve(self, process: _Process) -> bool:
+        """Whether *process* did; it is killed where that takes too long."""
+        if await process.starts():
+            return True
+        if not process.ended.done():
+            log.error("%s did not serve within %.0f s and is killed", process, START_S)
+            process.child.kill()
+        return False
 
     async def _may_go_on(self, quick_deaths: int, what: str) -> bool:
         """Pause before the next start; False where there shall be none."""
@@ -336,11 +349,10 @@ class Supervisor:
         except OSError as error:
             log.error("cannot start a worker: %s", error)
             return False
-        if not await process.starts():
-            if not process.ended.done():
-                process.child.kill()
+        if not await self._comes_to_serve(process):
             return False
         old, place.process = place.process, process
+        self._look_whether_all_serve()  # (of the old one that might never have come true)
         if old is not None and not old.ended.done():
             log.info("%s replaces %s", process, old)
             await self._end(old)
@@ -354,24 +366,3 @@ def _how_it_ended(code: int) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"was killed by signal {-code}"
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
-
-
-def _tell_systemd(state: str) -> None:
-    """Say so to the service manager, where one listens (sd_notify(3): a datagram to the socket that is named)."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-            manager.connect("\0" + address[1:] if address.startswith("@") else address)
-            manager.sendall(state.encode("ascii"))
-    except OSError as error:
-        log.warning("cannot tell the service manager %s: %s", state, error)

@@ -37,6 +37,7 @@ from polysock_transports import StateError
 
 from .settings import SettingError
 from .supervisor import READY, Assignment, Supervisor
+from .surroundings import has_terminal, tell_service_manager
 
 __all__ = ["MAX_WORKERS", "STOP_S", "Worker", "run"]
 
@@ -50,6 +51,7 @@ MAX_WORKERS = 1_024
 BACKLOG_CONNECTIONS = 1_024
 #: The sun_path of a Unix socket ends at 104 bytes (BSD, macOS); so much of it is left for the folder.
 MAX_FOLDER_BYTES = 64
+MAX_PORT = 65_535
 
 
 class Worker:
@@ -118,7 +120,8 @@ def run(
     SystemExit with code 3 (``supervisor.EXIT_GAVE_UP``) when workers die again and again.  With one worker there is no
     second process.
 
-    SIGHUP replaces the workers one after another, by the code as it is then.
+    SIGHUP replaces the workers one after another, by the code as it is then; with one worker it has no effect.  Where
+    systemd started it (``Type=notify``), it is told when all serve, and when they stop.
 
     Raises SettingError for an argument that makes no sense, OSError where the port cannot be had, StateError inside a
     running loop, or where this program or system has no way to start workers.
@@ -128,14 +131,20 @@ def run(
         _run_assigned(serve, assignment, run_loop)
         raise SystemExit(0)
     count = _count(workers)
-    if isinstance(stop_s, bool) or not isinstance(stop_s, (int, float)) or not stop_s > 0:
-        raise SettingError(f"stop_s must be a number of seconds greater than zero, not {stop_s!r}")
+    if isinstance(stop_s, bool) or not isinstance(stop_s, (int, float)) or not 0 < stop_s <= threading.TIMEOUT_MAX:
+        most_s = threading.TIMEOUT_MAX
+        raise SettingError(f"stop_s must be a number of seconds, more than 0 and at most {most_s:.0f}, not {stop_s!r}")
+    if type(port) is not int or not 0 <= port <= MAX_PORT:
+        # (The system's resolver would take what is over that for another port.)
+        raise SettingError(f"port must be a number from 0 to {MAX_PORT}, not {port!r}")
     with suppress(RuntimeError):
         asyncio.get_running_loop()
         raise StateError("workers.run() starts its own event loop: call it outside of any other")
     if count > 1:
         _check_that_it_starts_again()
     sockets = list(listen()) if listen is not None else _bind(port, address)
+    if not sockets:
+        raise SettingError("listen must return at least one listening socket")
     try:
 
         def ready() -> None:
@@ -188,10 +197,14 @@ def _port(sockets: Sequence[socket.socket]) -> int:
 async def _serve_alone(
     serve: Serve, sockets: list[socket.socket], backplane: str | None, stop_s: float, ready: Callable[[], None]
 ) -> None:
-    worker = Worker(0, 1, sockets, backplane, ready)
+    def serves() -> None:
+        tell_service_manager("READY=1")
+        ready()
+
+    worker = Worker(0, 1, sockets, backplane, serves)
     loop, serving = asyncio.get_running_loop(), asyncio.current_task()
     assert serving is not None
-    is_cut_off = False
+    is_cut_off = is_stopping = False
 
     def cut_off() -> None:
         nonlocal is_cut_off
@@ -200,13 +213,29 @@ async def _serve_alone(
         serving.cancel()
 
     def stop() -> None:
+        nonlocal is_stopping
+        if is_stopping:
+            return
+        is_stopping = True
+        tell_service_manager("STOPPING=1")
         worker.stop()
         loop.call_later(stop_s, cut_off)
         loop.remove_signal_handler(signal.SIGINT)  # a second Ctrl+C ends it as it ends every Python program
 
+    def hung_up() -> None:
+        if had_terminal and not has_terminal():
+            stop()  # its window was closed
+        elif not is_stopping:
+            log.warning("SIGHUP is without effect: only where there is more than one worker are they replaced")
+
     if os.name == "posix":
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
+        # It would end the program, and ``systemctl reload`` the service.  (``nohup``, or the application, may have seen
+        # to that already.)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            had_terminal = has_terminal()
+            loop.add_signal_handler(signal.SIGHUP, hung_up)
     try:
         await serve(worker)
     except asyncio.CancelledError:
@@ -217,10 +246,14 @@ async def _serve_alone(
 # -- a worker
 
 
+def _leave_it_to_the_supervisor(number: int, frame: object) -> None:
+    """Ctrl+C, and the end of a terminal."""
+
+
 def _run_assigned(serve: Serve, assignment: Assignment, run_loop: RunLoop) -> None:
-    # Which ones were held back, see supervisor.py.
+    # Which ones were held back, see supervisor.py.  (Not SIG_IGN, which all that the application starts would inherit.)
     for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _leave_it_to_the_supervisor)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGHUP))
     channel = socket.socket(fileno=assignment.channel)
     sockets = [socket.socket(fileno=number) for number in assignment.sockets]

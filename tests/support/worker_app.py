@@ -1,7 +1,8 @@
 """An application on several workers, for tests/test_workers.py: ``python worker_app.py MODE WORKERS STOP_S [FLAG]``.
 
 MODE says how it behaves: ``well``; ``early`` raises before it serves; ``soon`` dies as soon as it serves; ``deaf`` does
-not end when told to; ``flagged`` is well until there is a file FLAG.  Prints the port, and logs to stderr.
+not end when told to; ``flagged`` is well until there is a file FLAG; of ``second`` the first one that is started as
+number 1 never serves, and says so by a file FLAG.  Prints the port, and logs to stderr.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import logging
 import os
 import socket
+import subprocess
 import sys
 
 from tornado.web import Application, RequestHandler
@@ -19,6 +21,9 @@ from polysock import workers
 
 MODE, WORKERS, STOP_S, FLAG = [*sys.argv[1:], "", "", "", ""][:4]
 
+
+# Prints the signals that a process ignores from its start.
+IGNORED = "import signal; print(*(int(each) for each in signal.valid_signals() if signal.getsignal(each) == 1))"
 
 # Requests that came just before the end are answered.
 LINGER_S = 0.5
@@ -43,6 +48,7 @@ class About(RequestHandler):
                 "backplane": worker.backplane,
                 "is_marked": "POLYSOCK_WORKER" in os.environ,
                 "inheritable": self.inheritable,
+                "ignored_by_children": subprocess.check_output([sys.executable, "-c", IGNORED], text=True).split(),
                 "input": sys.stdin.read() if WORKERS != "1" else "",
             }
         )
@@ -56,6 +62,13 @@ class Hold(RequestHandler):
             held.sendall(str(os.getpid()).encode())
             held.recv(1)
         self.finish()
+
+
+def never_serves(slot: int) -> bool:
+    if MODE != "second" or slot != 1 or os.path.exists(FLAG):
+        return False
+    open(FLAG, "x").close()
+    return True
 
 
 def is_broken() -> bool:
@@ -72,6 +85,8 @@ async def serve(worker: workers.Worker) -> None:
     handlers = [("/about", About, known), ("/hold/([0-9]+)", Hold), *io.routes()]
     server = polysock.HTTPServer(Application(handlers, log_function=lambda handler: None))
     server.add_sockets(worker.sockets)
+    if never_serves(worker.slot):
+        await asyncio.Event().wait()
     if MODE == "soon":
         asyncio.get_running_loop().call_soon(os._exit, 7)
     await worker.until_stop()

@@ -20,6 +20,8 @@ Origins = Literal["*"] | Iterable[str] | Callable[[str], bool]
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _PRINTABLE = re.compile(r"[\x21-\x7e]{1,512}\Z")
 _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}"
+#: What may be listed.  (Browsers write a slash after it in the address bar, and names of hosts in ASCII.)
+_LISTED = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?[A-Za-z0-9._:\[\]-]+/?\Z")
 _HEADER_NAMES = re.compile(rf"{_TOKEN}(?: ?, ?{_TOKEN}){{0,31}}\Z")
 
 
@@ -92,10 +94,10 @@ class OriginPolicy:
                 self._null = True
             else:
                 parsed = _parse(origin) if isinstance(origin, str) and "*" not in origin else None
-                if parsed is None or (urlsplit(origin).path.strip("/") and "://" in origin):
+                if parsed is None or not _LISTED.match(origin):
                     raise ValueError(
                         f"{origin!r} is not an origin: write it as https://host or https://host:port, "
-                        'without a path, or use "*" or "null"'
+                        'in ASCII and without a path, or use "*" or "null"'
                     )
                 if parsed[0]:
                     self._listed.add(parsed)
