@@ -323,6 +323,41 @@ async def test_tries_come_ever_later_and_are_spread_by_chance(net: LocalNet) -> 
         await node.backplane.stop()
 
 
+async def test_who_greets_and_hangs_up_each_time_is_called_ever_later(net: LocalNet) -> None:
+    net.folder.mkdir(mode=0o700)
+    net.limits = Limits(backplane_retry_s=1.0)
+    with SocketFolder(net.folder, ".mesh", name_chars=8).listen("moody000") as listener:
+        loop = asyncio.get_running_loop()
+
+        async def greet() -> socket.socket:
+            caller, _ = await loop.sock_accept(listener)
+            assert await loop.sock_recv(caller, 1000)  # (a connection is held ready before it is used)
+            caller.sendall(hello_frame("moody000") + b"".join(channel_frames([], anew=True)) + synced_frame(0))
+            return caller
+
+        node = net.node(chance=lambda: 1.0)
+        starting = asyncio.ensure_future(node.start())
+        caller = await greet()
+        await starting
+        waits = []
+        for lasted in (0.0, 0.0, 0.0, 0.0, 1.0, 0.0):
+            net.clock.advance(lasted)
+            caller.close()
+            await until(lambda: not mesh(node).nodes)
+            lost = net.clock.now()
+            greeting = asyncio.ensure_future(greet())
+            for _ in range(200):
+                if not mesh(node).nodes:
+                    net.clock.advance(0.01)
+                    await turns(4)
+            caller = await greeting
+            waits.append(net.clock.now() - lost)
+        caller.close()
+        assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 0.1, 0.2], abs=0.02)
+        assert node.lost == []
+        await node.backplane.stop()
+
+
 async def test_a_listener_that_fails_harms_nobody(net: LocalNet, quiet: Quiet) -> None:  # noqa: F811
     quiet.expect("on_node_lost failed")
     first, second = await net.node().start(), await net.node().start()

@@ -428,6 +428,7 @@ class _Peer:
         """Done once it is connected and both sides know what the other wants, or cannot be now."""
         self._mesh = mesh
         self._tries = 0
+        self._ready_at: float | None = None
         self._timer: Timer | None = None
         self._held: socket.socket | None = None  # connected, and not greeted before the next try is due
 
@@ -459,7 +460,8 @@ class _Peer:
 
     def ready(self) -> None:
         """Both sides know what the other wants."""
-        self._tries = 0
+        if self._ready_at is None:
+            self._ready_at = self._mesh.clock.now()
         self.was_linked = True
         self._tried()
 
@@ -467,6 +469,9 @@ class _Peer:
         """The connection is no more."""
         greeted = self.link is not None and self.link.is_greeted
         self.link = None
+        ready_at, self._ready_at = self._ready_at, None
+        if ready_at is not None and self._mesh.clock.now() - ready_at >= self._mesh.limits.backplane_retry_s:
+            self._tries = 0  # (one that ends a moment after it began is a try like those that failed)
         if greeted:
             self.was_linked = True
             self._look(hold=True)
