@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
 import os
 import signal
 import socket
@@ -270,14 +272,29 @@ async def test_a_connection_that_breaks_is_made_again(net: LocalNet) -> None:
     mesh(first)._links["node0001"].cut()
     await until(lambda: not mesh(first).nodes and not mesh(second).nodes)
     assert await second.backplane.deliver("room", b"lost") == 0
-    net.clock.advance(net.limits.backplane_retry_s)
-    await until(lambda: mesh(first).nodes and mesh(second).nodes)
+    while not (mesh(first).nodes and mesh(second).nodes):
+        # In steps: what the one has connected by then must not wait for the greeting too long at the other.
+        net.clock.advance(0.1)
+        await turns()
     for node in (first, second):
         await node.backplane.settled()
     assert await second.backplane.deliver("room", b"1") == 1
     assert await first.backplane.deliver("room", b"2") == 1
     assert (await first.has(1), await second.has(1)) == ([("room", b"1")], [("room", b"2")])
     assert first.lost == second.lost == []
+
+
+async def test_what_is_wanted_is_told_to_a_node_that_connects_in_the_same_turn(net: LocalNet) -> None:
+    first, second = await net.node().start("room"), await net.node().start()
+    # The last member leaves, a node connects, and the first one joins, all before anything leaves.
+    first.backplane.unsubscribe("room")
+    first.backplane.subscribe("hall")
+    mesh(first)._links["node0001"].renew()
+    first.backplane.subscribe("room")
+    first.backplane.unsubscribe("hall")
+    await first.backplane.settled()
+    assert await second.backplane.deliver("room", b"") == 1
+    assert await second.backplane.deliver("hall", b"") == 0
 
 
 async def test_tries_come_ever_later_and_are_spread_by_chance(net: LocalNet) -> None:
@@ -303,6 +320,41 @@ async def test_tries_come_ever_later_and_are_spread_by_chance(net: LocalNet) -> 
         waits = [round(later - earlier - 2.0, 2) for earlier, later in pairwise(calls)]
         assert waits == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.5, 0.5, 0.5], abs=0.02)
         assert (mesh(node).nodes, node.lost) == ([], [])
+        await node.backplane.stop()
+
+
+async def test_who_greets_and_hangs_up_each_time_is_called_ever_later(net: LocalNet) -> None:
+    net.folder.mkdir(mode=0o700)
+    net.limits = Limits(backplane_retry_s=1.0)
+    with SocketFolder(net.folder, ".mesh", name_chars=8).listen("moody000") as listener:
+        loop = asyncio.get_running_loop()
+
+        async def greet() -> socket.socket:
+            caller, _ = await loop.sock_accept(listener)
+            assert await loop.sock_recv(caller, 1000)  # (a connection is held ready before it is used)
+            caller.sendall(hello_frame("moody000") + b"".join(channel_frames([], anew=True)) + synced_frame(0))
+            return caller
+
+        node = net.node(chance=lambda: 1.0)
+        starting = asyncio.ensure_future(node.start())
+        caller = await greet()
+        await starting
+        waits = []
+        for lasted in (0.0, 0.0, 0.0, 0.0, 1.0, 0.0):
+            net.clock.advance(lasted)
+            caller.close()
+            await until(lambda: not mesh(node).nodes)
+            lost = net.clock.now()
+            greeting = asyncio.ensure_future(greet())
+            for _ in range(200):
+                if not mesh(node).nodes:
+                    net.clock.advance(0.01)
+                    await turns(4)
+            caller = await greeting
+            waits.append(net.clock.now() - lost)
+        caller.close()
+        assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 0.1, 0.2], abs=0.02)
+        assert node.lost == []
         await node.backplane.stop()
 
 
@@ -388,6 +440,69 @@ async def test_strangers_are_counted(net: LocalNet) -> None:
         assert len(mesh(node)._strangers) == 3
         for end in ended:
             end.cancel()
+
+
+async def test_who_calls_again_and_again_and_never_reads_leaves_nothing(net: LocalNet) -> None:
+    node = await net.node().start()
+    async with AsyncExitStack() as stack:
+        for _ in range(3):
+            stranger = await stack.enter_async_context(Stranger(net, node))
+            before = mesh(node)._links.get("stranger")
+            await stranger.say(HELLO + b"".join(channel_frames(["room"])))
+            await until(
+                lambda before=before: (
+                    mesh(node)._links.get("stranger") not in (None, before) and mesh(node)._links["stranger"].channels
+                )
+            )
+            if before is not None:
+                await until(before.ended.done)
+            for _ in range(10):
+                node.backplane.publish("room", bytes(100_000))
+                await turns(1)
+            assert mesh(node)._links["stranger"]._is_slow
+
+
+async def test_who_connects_in_the_moment_of_the_stop_is_let_go(net: LocalNet) -> None:
+    for moment in range(8):
+        node = await net.node().start()
+        with socket.socket(socket.AF_UNIX) as late:
+            late.setblocking(False)
+            late.connect(str(net.folder / f"{node.name}.mesh"))
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            await node.backplane.stop()
+            with suppress(ConnectionError):
+                assert late.recv(1) == b""
+        gc.collect()  # what was forgotten warns
+        assert not mesh(node)._strangers
+
+
+async def test_a_node_without_descriptors_takes_who_waits_later(
+    net: LocalNet,
+    monkeypatch: pytest.MonkeyPatch,
+    quiet: Quiet,  # noqa: F811
+) -> None:
+    quiet.expect("cannot take a connection: Too many open files")
+    node = await net.node().start("room")
+    looks = 0
+
+    def full(listener: socket.socket) -> tuple[socket.socket, object]:
+        nonlocal looks
+        looks += 1
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    stranger = Stranger(net, node)
+    with monkeypatch.context() as patched:
+        patched.setattr(socket.socket, "accept", full)
+        await stranger.__aenter__()
+        await until(lambda: looks)
+        await turns()
+        assert looks == 1  # the loop does not come back for it at once
+    async with AsyncExitStack() as stack:
+        stack.push_async_exit(stranger)
+        net.clock.advance(1)
+        await stranger.say(HELLO)
+        await until(lambda: mesh(node).nodes == ["stranger"])
 
 
 # -- bounds

@@ -406,7 +406,51 @@ async def test_stop_does_not_wait_without_end(net: RedisNet) -> None:
         net.server.resume()
 
 
+async def test_a_stop_that_is_cancelled_leaves_nothing(net: RedisNet) -> None:
+    node = await net.node().start()
+    net.server.pause()
+    try:
+        node.backplane.publish("room", b"")
+        stopping = asyncio.ensure_future(node.backplane.stop())
+        await turns()
+        stopping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stopping
+        assert net.clock.timers == 0
+        assert len(asyncio.all_tasks()) == 1
+    finally:
+        net.server.resume()
+
+
 # -- tries
+
+
+async def test_a_redis_that_takes_everybody_in_and_throws_them_out_is_tried_ever_later(
+    net: RedisNet,
+    quiet: Quiet,  # noqa: F811
+) -> None:
+    """As one does whose ``client-output-buffer-limit`` is too small for what is said."""
+    quiet.expect("is down")
+    quiet.expect("is back")
+    net.limits = Limits(backplane_retry_s=1.0)
+    node = await net.node(chance=lambda: 1.0).start()
+
+    async def thrown_out(*, wait: float) -> None:
+        session = redis(node)._session
+        assert session is not None
+        session._listening._writer.transport.abort()
+        await until(lambda: redis(node)._session is None and net.clock.timers == 1)
+        net.clock.advance(wait - 0.001)
+        await turns()
+        assert redis(node)._session is None
+        net.clock.advance(0.002)
+        await until(lambda: node.backplane.is_up)
+
+    for wait in (0.1, 0.2, 0.4, 0.8, 1.0):
+        await thrown_out(wait=wait)
+    net.clock.advance(1.0)  # it lasted for once
+    for wait in (0.1, 0.2):
+        await thrown_out(wait=wait)
 
 
 async def test_tries_come_ever_later_and_are_spread_by_chance(net: RedisNet, quiet: Quiet) -> None:  # noqa: F811

@@ -192,6 +192,61 @@ async def test_a_start_that_fails_can_be_tried_again() -> None:
             await late.start()
 
 
+class Gated(MemoryBackplane):
+    """Each step of it waits at a gate."""
+
+    def __init__(self, bus: MemoryBus, step: str) -> None:
+        super().__init__(bus)
+        self.step = step
+        self.gate = asyncio.Event()
+
+    async def _pass(self, step: str) -> None:
+        if step == self.step:
+            await self.gate.wait()
+
+    async def start(self, *args: Any) -> None:
+        await self._pass("start")
+        await super().start(*args)
+
+    async def settled(self) -> None:
+        await self._pass("settled")
+        await super().settled()
+
+    async def deliver(self, *args: Any) -> int:
+        taken = await super().deliver(*args)
+        await self._pass("deliver")
+        return taken
+
+
+@pytest.mark.parametrize("step", ["start", "settled", "deliver", "greeting"])
+async def test_a_stop_while_it_starts_ends_the_start(step: str) -> None:
+    async with world(1) as nodes:
+        (first,) = nodes.servers
+        backplane = Gated(nodes.bus, step)
+        late = nodes.make(backplane)
+        if step == "greeting":
+            # It says nothing, and is waited for.
+            nodes.kill(first)
+            silent = nodes.bus.backplane()
+            silent.subscribe(ALL_NODES)
+            await silent.start("silent00", lambda channel, data: None)
+        starting = asyncio.ensure_future(late.start())
+        await turns()
+        assert not starting.done()
+        await late.stop()
+        backplane.gate.set()
+        with pytest.raises(BackplaneDown):
+            await starting
+        if step == "greeting":
+            await silent.stop()
+        bus_of(first)._cut = False
+        assert nodes.bus.nodes.keys() == {cluster_of(first).id}
+        await turns()
+        assert not cluster_of(first).nodes
+        assert not cluster_of(late).is_running
+        assert cluster_of(late)._roster._timer is None
+
+
 async def test_without_a_backplane_all_is_as_it_was() -> None:
     io = Server(clock=FakeClock())
     await io.start()

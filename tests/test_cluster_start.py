@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from support.clients import (
     turns,
     until,
 )
+from support.clock import FakeClock
 from support.cluster import cluster_of
 from support.rawhttp import request
 from support.redis_server import RedisServer
@@ -291,3 +293,18 @@ async def test_a_redis_that_is_gone_for_a_while(
         assert [line.partition(" is ")[2][:4] for line in said] == ["down"] * 3 + ["back"] * 3
         a.emit("y")
         await cat.wait("y", LONG_S)
+
+
+async def test_a_stop_does_not_wait_for_a_redis_that_hangs_longer_than_for_anything(redis: RedisServer) -> None:
+    """``backplane_timeout_s``: a supervisor gives a worker not much more."""
+    clock = FakeClock()
+    io = Server(backplane=redis.url, clock=clock, backplane_timeout_s=3.0)
+    await io.start()
+    redis.pause()
+    try:
+        stopping = asyncio.ensure_future(io.stop())
+        await turns()
+        clock.advance(3.0)
+        await asyncio.wait_for(stopping, LONG_S)
+    finally:
+        redis.resume()

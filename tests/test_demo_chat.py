@@ -354,8 +354,10 @@ async def test_several_workers_at_a_prompt(monkeypatch: pytest.MonkeyPatch) -> N
             async def come(nick: str, elsewhere: str = "") -> tuple[Plain, str]:
                 """Somebody on a worker, another one than *elsewhere*; which one it is."""
                 deadline = time.monotonic() + PAGE_S
+                tries = 0
                 while time.monotonic() < deadline:  # which worker takes a connection is the system's to say
-                    partner = Plain(url, "lobby", nick)
+                    tries += 1
+                    partner = Plain(url, "lobby", f"{nick} {tries}")  # who was on the wrong one leaves by another name
                     async with AsyncExitStack() as trial:
                         await trial.enter_async_context(partner)
                         # An id begins with its worker's.
@@ -377,7 +379,7 @@ async def test_several_workers_at_a_prompt(monkeypatch: pytest.MonkeyPatch) -> N
             workers = children(process.pid)
             assert len(workers) == 2
             os.kill(workers[0], signal.SIGKILL)
-            left = await asyncio.gather(hears_of(ann, "Bob"), hears_of(bob, "Ann"), return_exceptions=True)
+            left = await asyncio.gather(hears_of(ann, bob.nick), hears_of(bob, ann.nick), return_exceptions=True)
             # Whoever was there has lost the connection; the other one hears of it.
             lost = [isinstance(each, BaseException) for each in left]
             assert sorted(lost) == [False, True]

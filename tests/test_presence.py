@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Callable
@@ -184,7 +185,7 @@ def test_bounded(quiet: Quiet) -> None:  # noqa: F811
     io = Server(clock=FakeClock(), max_presence_sockets=3)
     setup(io)
     presence, _ = follow(io)
-    quiet.expect("holds max_presence_sockets")
+    quiet.expect("holds max_presence_sockets or max_presence_bytes")
     everyone = [client(io, f"u{number}", "doc:1") for number in range(5)]
     assert presence.count("doc:1") == 3
     assert presence.refused == 2
@@ -426,10 +427,12 @@ async def test_a_whole_in_parts_of_which_one_is_lost() -> None:
         pb, _ = follow(b)
         await b.start()
         await nodes.pass_time(3)
-        assert pb.rooms == ()
+        assert pb.unsynced == (cluster_of(a).id,)
+        assert pb.count("doc:1") < 1200
         bus.loses = lambda channel, data: False
         await nodes.pass_time(3)
         assert pb.count("doc:1") == pa.count("doc:1") == 1200
+        assert pb.unsynced == ()
 
 
 async def test_changes_that_overtake_the_whole_wait_for_it() -> None:
@@ -507,6 +510,85 @@ async def test_other_nodes_cannot_make_it_grow_without_bound(quiet: Quiet) -> No
         assert len(pa._sources[other].waiting) <= 100
 
 
+def size(*change: Any) -> int:
+    return len(json.dumps(change, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+async def test_max_presence_bytes(quiet: Quiet) -> None:  # noqa: F811
+    one = ["doc:1", "s0", "ä", {"color": "x" * 50}]
+    async with world(2, setup, max_presence_bytes=2 * size(*one)) as nodes:
+        a, b = nodes.servers
+        pa, told = follow(a)
+        other = cluster_of(b).id
+        number = 0
+
+        def say(*changes: list[Any]) -> None:
+            nonlocal number
+            number += 1
+            pa._told(other, ["changes", number, list(changes)])
+
+        pa._told(other, ["whole", 0, 0, True, [one]])
+        say(["doc:1", "s1", *one[2:]])
+        assert (pa.refused, pa._size_bytes) == (0, 2 * size(*one))
+        quiet.expect("holds max_presence_sockets or max_presence_bytes")
+        say(["doc:1", "s2", "u", None])
+        say(["doc:1", "s1", "ä", {"color": "x" * 51}])
+        assert pa.refused == 2
+        assert seen(pa) == {"doc:1": {"ä": {"s0": one[3], "s1": one[3]}}}
+        # What goes or shrinks makes room.
+        say(["doc:1", "s1", "ä", None])
+        say(["doc:1", "s2", "u", None])
+        assert seen(pa) == {"doc:1": {"ä": {"s0": one[3], "s1": None}, "u": {"s2": None}}}
+        say(*(["doc:1", f"s{n}", None, None] for n in range(3)))
+        assert (pa.rooms, pa._size_bytes, pa.refused) == ((), 0, 2)
+        # Its own clients are of it too.
+        everyone = [client(a, "ann", "doc:1", color="x" * 60) for _ in range(2)]
+        assert pa.refused == 3
+        assert list(pa.members("doc:1")[0].sockets) == [everyone[0].id]
+        # A whole in many parts of which each fits.
+        for part in range(50):
+            pa._told(other, ["whole", 100, part, part == 49, [["doc:2", f"t{part}", "v", "y" * 20]]])
+        assert pa._size_bytes <= 2 * size(*one)
+        assert pa.unsynced == ()
+        await b.stop()
+        await turns()
+        everyone[0].disconnect()
+        assert (pa._size_bytes, pa._size, pa._waiting_bytes) == (0, 0, 0)
+        assert ("leave", "doc:2", "v") in told
+
+
+async def test_what_waits_for_other_nodes_is_bounded_for_all_of_them_together() -> None:
+    """``max_presence_bytes``"""
+    async with world(3, setup, max_presence_bytes=10_000) as nodes:
+        a, b, c = nodes.servers
+        pa, _ = follow(a)
+        change = ["doc:1", "s", "u", "x" * 1_000]
+        for io in (b, c):
+            for number in range(20):
+                pa._told(cluster_of(io).id, ["changes", 100 + number, [change, ["r" * 1_000, "s", None, None]]])
+        assert 7_000 < pa._waiting_bytes <= 10_000
+        for io in (b, c):
+            pa._told(cluster_of(io).id, ["whole", 1_000, 0, True, []])
+        assert pa._waiting_bytes == 0
+        assert pa.unsynced == ()
+
+
+async def test_big_names_travel_in_more_messages() -> None:
+    """Rooms may be called anything, and many may change at once."""
+    async with world(2, setup, max_envelope_bytes=10_000) as nodes:
+        a, b = nodes.servers
+        pa, pb = follow(a)[0], follow(b)[0]
+        await turns()
+        rooms = {"doc:" + "é" * 500 + str(number) for number in range(50)}
+        client(a, "ann", *rooms)
+        await turns()
+        assert set(pb.rooms) == rooms
+        pc, _ = follow(late := await nodes.join())
+        await turns()
+        assert set(pc.rooms) == set(pa.rooms) == rooms
+        assert late.cluster is not None
+
+
 async def test_what_makes_no_sense_is_refused(quiet: Quiet) -> None:  # noqa: F811
     async with world(2, setup) as nodes:
         a, b = nodes.servers
@@ -519,6 +601,7 @@ async def test_what_makes_no_sense_is_refused(quiet: Quiet) -> None:  # noqa: F8
             ["changes", 1, 7],
             ["changes", 1, [["room"]]],
             ["changes", 1, [[1, 2, 3, 4]]],
+            ["changes", 1, [["doc:1", "s", "u", b"no JSON"]]],
             ["whole", 1, 0, True],
             ["whole", 1, 0, True, [None]],
         ]

@@ -506,6 +506,24 @@ def test_a_count_that_makes_no_sense(count: Any) -> None:
         workers.run(never, workers=count)
 
 
+def nowhere() -> list[socket.socket]:
+    """Comes before any process is started: none of hundreds is, whatever is wrong with the count."""
+    raise AssertionError
+
+
+@pytest.mark.parametrize("count", [257, 1024])
+def test_more_workers_than_can_know_each_other(count: int) -> None:
+    with pytest.raises(polysock.SettingError, match=rf"{count} workers are more than the 256 .*max_backplane_nodes"):
+        workers.run(never, workers=count, listen=nowhere)
+
+
+async def test_as_many_workers_as_can_know_each_other_and_more_on_a_backplane_that_was_named() -> None:
+    for count, backplane in ((256, None), (1024, "unix:///nowhere")):
+        # What is complained of comes after the count.
+        with pytest.raises(polysock.StateError, match="outside of any other"):
+            workers.run(never, workers=count, backplane=backplane, listen=nowhere)
+
+
 @pytest.mark.parametrize("stop_s", [0, -1, True, "1", float("nan"), float("inf"), 1e10])
 def test_a_time_that_makes_no_sense(stop_s: Any) -> None:
     with pytest.raises(polysock.SettingError, match="stop_s must be"):

@@ -233,11 +233,8 @@ class Asking:
             return
         try:
             result = answerer(ask)
-        except ProtocolError as error:
-            self._makes_no_sense(ask, error)
-            return
-        except Exception:
-            self._failed(ask)
+        except Exception as error:
+            self._failed(ask, error)
             return
         if inspect.isawaitable(result):
             task = asyncio.ensure_future(self._answer_later(ask, result))
@@ -249,24 +246,21 @@ class Asking:
     async def _answer_later(self, ask: Ask, result: Awaitable[Sequence[Any]]) -> None:
         try:
             items = await result
-        except ProtocolError as error:
-            self._makes_no_sense(ask, error)
-            return
-        except Exception:
-            self._failed(ask)
+        except Exception as error:
+            self._failed(ask, error)
             return
         self._answer(ask, items)
 
-    def _makes_no_sense(self, ask: Ask, error: ProtocolError) -> None:
-        """Their fault, and not one of ours that has to be found: they may send as much of it as they like."""
+    def _failed(self, ask: Ask, error: Exception) -> None:
+        if not isinstance(error, ProtocolError):
+            self._counters["requests_failed"] += 1
+            log.error("what node %s asked for failed: %r", ask.sender, ask.packet.name, exc_info=error)
+            return
+        # Their fault, and not one of ours that has to be found: they may send as much of it as they like.
         self._counters["bad_requests"] += 1
         if not self._said_senseless:
             self._said_senseless = True
             log.warning("what node %s asked for makes no sense (told once, then counted): %s", ask.sender, error)
-
-    def _failed(self, ask: Ask) -> None:
-        self._counters["requests_failed"] += 1
-        log.exception("what node %s asked for failed: %r", ask.sender, ask.packet.name)
 
     def _answer(self, ask: Ask, items: Sequence[Any]) -> None:
         if ask.number is None:
@@ -289,8 +283,8 @@ class Asking:
                 else:
                     is_truncated = True  # one item that is bigger than a message may be
                 continue
-            except (TypeError, ValueError):
-                self._failed(ask)
+            except (TypeError, ValueError) as error:
+                self._failed(ask, error)
                 return
             left_bytes -= len(data)
             if left_bytes < 0:

@@ -16,7 +16,7 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, cast
 
 from polysock_transports import DEFAULT_LIMITS, Limits, ProtocolError, StateError
@@ -49,6 +49,8 @@ _SUFFIX = ".mesh"
 _READ_BYTES = 256 * 1024
 #: What asyncio may hold of a connection before it counts as slow; the rest waits here, where it is counted.
 _TRANSPORT_BYTES = 64 * 1024
+#: How long nobody is taken in where the process or the system has no descriptor left.
+_ACCEPT_PAUSE_S = 1.0
 #: So often ``start`` waits for a node that does not take the connection.
 _TRIES_AT_START = 3
 
@@ -85,7 +87,8 @@ class LocalBackplane(Backplane):
         self.clock: Clock = clock or LoopClock()
         self._chance = chance
         self._receive: Receive | None = None
-        self._listener: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._pause: Timer | None = None
         self._peers: dict[str, _Peer] = {}
         self._links: dict[str, _Link] = {}  # those of the peers, ready for messages
         self._strangers: set[_Link] = set()  # connected, and not greeted yet or on their way out
@@ -117,12 +120,10 @@ class LocalBackplane(Backplane):
         if not is_node_id(node_id):
             raise ValueError("a node's id is letters, digits, - and _")
         self.folder.open()
-        listener = self.folder.listen(node_id)
+        self._listener = self.folder.listen(node_id)
         self.node_id, self._receive = node_id, receive
         try:
-            self._listener = await asyncio.get_running_loop().create_unix_server(
-                lambda: _Link(self, None), sock=listener
-            )
+            self._listen()
             for name in self.folder.names():
                 if name != node_id and is_node_id(name) and name not in self._peers and self._has_room():
                     peer = self._peers[name] = _Peer(self, name)
@@ -142,6 +143,9 @@ class LocalBackplane(Backplane):
         self._receive = None
         self.folder.remove(self.node_id)
         if self._listener is not None:
+            if self._pause is not None:
+                self._pause.cancel()
+            asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
         peers, self._peers = self._peers, {}
@@ -161,6 +165,26 @@ class LocalBackplane(Backplane):
             timer = self.clock.call_later(self.limits.backplane_timeout_s, self._abort_all)
             await asyncio.wait([link.ended for link in leaving])
             timer.cancel()
+
+    # Not by a server of asyncio's: what one has accepted in the turn in which it is closed gets lost on the way.
+
+    def _listen(self) -> None:
+        self._pause = None
+        if self._listener is not None:
+            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            sock, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            # No descriptor is left, mostly, and the loop would be back here at once, again and again.
+            log.error("%s cannot take a connection: %s", self, error.strerror)
+            asyncio.get_running_loop().remove_reader(listener)
+            self._pause = self.clock.call_later(_ACCEPT_PAUSE_S, self._listen)
+            return
+        _Link(self, None).take(sock)
 
     def _abort_all(self) -> None:
         for link in list(self._strangers):
@@ -241,6 +265,16 @@ class LocalBackplane(Backplane):
         self._flushing = False
         if self._receive is None:
             return
+        self.tell_changes()
+        if self._settling is not None:
+            self._ask(self._settling)
+            self._settling = None
+        unsent, self._unsent = self._unsent, []
+        for link in unsent:
+            link.flush()
+
+    def tell_changes(self) -> None:
+        """Of the channels that we want, to all nodes."""
         if self._delta:
             delta, self._delta = self._delta, {}
             for is_on in (False, True):
@@ -248,12 +282,6 @@ class LocalBackplane(Backplane):
                 frames = list(channel_frames(channels, is_on=is_on))
                 for link in self._links.values():
                     link.tell(frames)
-        if self._settling is not None:
-            self._ask(self._settling)
-            self._settling = None
-        unsent, self._unsent = self._unsent, []
-        for link in unsent:
-            link.flush()
 
     def _ask(self, settling: _Settling) -> None:
         self._number = number = self._number + 1
@@ -400,6 +428,7 @@ class _Peer:
         """Done once it is connected and both sides know what the other wants, or cannot be now."""
         self._mesh = mesh
         self._tries = 0
+        self._ready_at: float | None = None
         self._timer: Timer | None = None
         self._held: socket.socket | None = None  # connected, and not greeted before the next try is due
 
@@ -421,8 +450,9 @@ class _Peer:
         ours, self.link = self.link, link
         link.peer = self
         if ours is not None:
+            # It has given up that one, and may never read from it again.
             ours.peer = None
-            ours.leave()
+            ours.cut()
 
     def silent(self) -> None:
         """It is busy, or stopped; its connection stands."""
@@ -430,7 +460,8 @@ class _Peer:
 
     def ready(self) -> None:
         """Both sides know what the other wants."""
-        self._tries = 0
+        if self._ready_at is None:
+            self._ready_at = self._mesh.clock.now()
         self.was_linked = True
         self._tried()
 
@@ -438,6 +469,9 @@ class _Peer:
         """The connection is no more."""
         greeted = self.link is not None and self.link.is_greeted
         self.link = None
+        ready_at, self._ready_at = self._ready_at, None
+        if ready_at is not None and self._mesh.clock.now() - ready_at >= self._mesh.limits.backplane_retry_s:
+            self._tries = 0  # (one that ends a moment after it began is a try like those that failed)
         if greeted:
             self.was_linked = True
             self._look(hold=True)
@@ -528,18 +562,24 @@ class _Link(asyncio.BufferedProtocol):
         self._asked = 0
         self._owed: int | None = None
         self._timer: Timer | None = None
-        self._call: asyncio.Task[Any] | None = None
+        self._opening: asyncio.Task[Any] | None = None
 
     def call(self, sock: socket.socket) -> None:
         """Go on over *sock*, which we connected."""
-        self._mesh.arrived(self)
-        loop = asyncio.get_running_loop()
-        # Kept here: the loop itself does not hold on to tasks.
-        self._call = loop.create_task(loop.create_unix_connection(lambda: self, sock=sock))
-        self._call.add_done_callback(self._called)
+        self._open(asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock))
 
-    def _called(self, call: asyncio.Task[Any]) -> None:
-        if call.cancelled() or call.exception() is not None:
+    def take(self, sock: socket.socket) -> None:
+        """Go on over *sock*, which we accepted."""
+        self._open(asyncio.get_running_loop().connect_accepted_socket(lambda: self, sock))
+
+    def _open(self, opening: Coroutine[Any, Any, Any]) -> None:
+        self._mesh.arrived(self)
+        # Kept here: the loop itself does not hold on to tasks.
+        self._opening = asyncio.get_running_loop().create_task(opening)
+        self._opening.add_done_callback(self._opened)
+
+    def _opened(self, opening: asyncio.Task[Any]) -> None:
+        if opening.cancelled() or opening.exception() is not None:
             # The loop could not take the socket.
             self.connection_lost(None)
 
@@ -581,6 +621,8 @@ class _Link(asyncio.BufferedProtocol):
     def renew(self) -> None:
         """Tell all channels that we want, and ask for the answer that is due."""
         self._is_stale = False
+        # What has changed and was told to nobody yet is told first: it could change back, and no more be told of.
+        self._mesh.tell_changes()
         for frame in channel_frames(self._mesh.channels, anew=True):
             self.write(frame)
         self.write(sync_frame(self._asked))
@@ -599,10 +641,7 @@ class _Link(asyncio.BufferedProtocol):
         pending.clear()
         self._pending_bytes = 0
         self.transport.write(data)
-        # Set by ``pause_writing`` on the way.
-        if self._is_slow:
-            self._held_bytes = self.transport.get_write_buffer_size()
-        elif self._is_stale:
+        if self._is_stale and not self._is_slow:
             self.renew()
 
     def answered(self) -> None:
@@ -642,8 +681,6 @@ class _Link(asyncio.BufferedProtocol):
         self.transport = cast(asyncio.Transport, transport)
         self._is_open = True
         self.transport.set_write_buffer_limits(_TRANSPORT_BYTES)
-        if self.peer is None and not self._is_leaving:
-            self._mesh.arrived(self)
         if self._is_leaving:
             self.transport.abort()
             return
@@ -672,6 +709,7 @@ class _Link(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._is_slow = True
+        self._held_bytes = self.transport.get_write_buffer_size()
 
     def resume_writing(self) -> None:
         self._is_slow = False
@@ -683,5 +721,7 @@ class _Link(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._cancel()
         self._pending.clear()
+        if self.ended.done():
+            return  # the loop was told to end while the connection was being made
         self.ended.set_result(None)
         self._mesh.lost(self)

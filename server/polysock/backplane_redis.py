@@ -119,14 +119,16 @@ class RedisBackplane(Backplane):
         if supervisor is None:
             return
         self._receive = None
-        if self._session is not None:
-            await self._session.emptied()
-        supervisor.cancel()
-        await asyncio.wait((supervisor,))
-        # It may have been about to do so.
-        if self._last is not None:
-            await self._last.close()
-            self._last = None
+        try:
+            if self._session is not None:
+                await self._session.emptied()
+        finally:
+            supervisor.cancel()
+            await asyncio.wait((supervisor,))
+            # It may have been about to do so.
+            if self._last is not None:
+                await self._last.close()
+                self._last = None
 
     @property
     def is_up(self) -> bool:
@@ -178,9 +180,10 @@ class RedisBackplane(Backplane):
         tries = 0
         while True:
             self._session = self._last = session = _Session(self)
+            up_at: float | None = None
             try:
                 await session.open(self._connection)
-                tries = 0
+                up_at = self.clock.now()
                 if begun.done():
                     log.warning("the backplane %s is back", self.address)
                     self._changed(True)
@@ -200,6 +203,8 @@ class RedisBackplane(Backplane):
                 await session.close()
             if self._receive is None or begun.exception() is not None:
                 return
+            if up_at is not None and self.clock.now() - up_at >= self.limits.backplane_retry_s:
+                tries = 0  # (one that ends a moment after it began is a try like those that failed)
             tries += 1
             await self._pause(retry_delay_s(tries, self.limits.backplane_retry_s, self._chance))
 

@@ -123,6 +123,7 @@ class Cluster(EventHandlers):
         self._clock = clock
         self._seq = count()
         self._was_started = False
+        self._is_wanted = False
         self._seen: dict[tuple[str, int], None] = {}
         self._complained: set[str] = set()
         self._topics: dict[str, Callable[[str, list[Any]], None]] = {}
@@ -155,7 +156,7 @@ class Cluster(EventHandlers):
         """
         if self._was_started:
             raise StateError("a Server joins its cluster once: make a new one")
-        self._was_started = True
+        self._was_started = self._is_wanted = True
         try:
             await self._join(listen)
         except BaseException:
@@ -168,6 +169,7 @@ class Cluster(EventHandlers):
         self.backplane.on_change = self._changed
         self.backplane.on_node_lost = self._lost
         await self.backplane.start(self.id, self._receive)
+        self._check_wanted()
         self.is_running = True
         self.backplane.subscribe(ALL_NODES)
         self.backplane.subscribe(node_channel(self.id))
@@ -177,10 +179,18 @@ class Cluster(EventHandlers):
             self.watch(namespace)
         if listen is not None:
             self.node = await listen(self.node)
+        self._check_wanted()
         await self.backplane.settled()
         others = await self.backplane.deliver(ALL_NODES, self._hello())
+        self._check_wanted()
         self._roster.start()
         await self._greeted(others)
+        self._check_wanted()
+
+    def _check_wanted(self) -> None:
+        """After each wait of the start: there may have been a stop meanwhile."""
+        if not self._is_wanted:
+            raise BackplaneDown("stopped while it was starting")
 
     async def _greeted(self, others: int) -> None:
         """Wait until *others* nodes have said who they are: what is placed on nodes needs to know them."""
@@ -193,26 +203,32 @@ class Cluster(EventHandlers):
 
         news = self._news = asyncio.Event()
         timer = self._clock.call_later(min(_MAX_GREETING_S, self.limits.cluster_heartbeat_s), over)
-        while len(self.nodes) < others and not is_over:
-            await news.wait()
-            news.clear()
-        timer.cancel()
-        self._news = None
+        try:
+            while len(self.nodes) < others and not is_over and self._is_wanted:
+                await news.wait()
+                news.clear()
+        finally:
+            timer.cancel()
+            self._news = None
 
     async def stop(self) -> None:
-        """Say bye and leave.  Clients stay, and what is emitted to them here is delivered still."""
-        if not self.is_running:
-            return
-        self.is_running = False
-        for namespace in self._namespaces.values():
-            namespace.hub.watcher = None
+        """Say bye and leave.  Clients stay, and what is emitted to them here is delivered still.
+
+        A start that is on its way raises BackplaneDown.
+        """
+        self._is_wanted = False
+        if self._news is not None:
+            self._news.set()
         try:
-            await self.backplane.deliver(ALL_NODES, encode(Bye(*self._stamp()), self.limits))
-        except BackplaneDown:
-            pass  # the others will notice by the silence
+            if self.is_running:
+                self.is_running = False
+                for namespace in self._namespaces.values():
+                    namespace.hub.watcher = None
+                # Where it cannot be sent soon, the others will notice by the silence.
+                self.backplane.publish(ALL_NODES, encode(Bye(*self._stamp()), self.limits))
+                self.asking.stop()
+                self._roster.stop()
         finally:
-            self.asking.stop()
-            self._roster.stop()
             await self.backplane.stop()
 
     async def settled(self) -> None:

@@ -47,6 +47,9 @@ class ClusterLimits:
     max_presence_sockets: int = 100_000
     """Entries of one presence, a socket in a room each, of all nodes; one more is not in it, is logged once and
     counted."""
+    max_presence_bytes: int = 67_108_864
+    """Names, users and metadata of one presence, of all nodes, as JSON; what is more is left out like one more entry.
+    As much again may wait for what is still to come of other nodes.  In memory it is several times that."""
     max_presence_user_bytes: int = 256
     """Longest name of a user; a socket with a longer one is not in the presence, and that is logged."""
     max_presence_meta_bytes: int = 1_000

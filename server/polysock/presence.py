@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polysock_transports import ProtocolError, StateError
 from polysock_transports.placement import Node
@@ -36,10 +36,31 @@ _PART_ENTRIES = 500
 #: Messages about changes that are kept until the whole is there that they build on.
 _MAX_WAITING = 100
 
-#: Room, socket, user, metadata.
-_Entry = tuple[str, str, str, Any]
-#: The same, or room and socket alone for one who left.
-_Change = tuple[str, str, str | None, Any]
+
+class _Change(NamedTuple):
+    """Who is in a room, or was: then there is no user."""
+
+    room: str
+    socket_id: str
+    user: str | None = None
+    meta: Any = None
+    size_bytes: int = 0
+    """As JSON; 0 where nobody asks."""
+
+    @property
+    def told(self) -> tuple[str, str, str | None, Any]:
+        """What other nodes are told."""
+        return self[:4]
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A socket in a room, as one node said."""
+
+    user: str
+    size_bytes: int
+    whole: int = 0
+    """Which whole had it last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +83,16 @@ class _Source:
     def __init__(self) -> None:
         self.number = 0
         self.is_synced = False
-        self.users: dict[tuple[str, str], str] = {}
-        """(room, socket) -> user"""
+        self.entries: dict[tuple[str, str], _Entry] = {}
+        """By room and socket."""
         self.waiting: list[tuple[int, list[_Change]]] = []
-        self.whole: list[_Entry] | None = None
-        """The whole, as far as its parts have come."""
-        self.whole_number = self.parts = 0
+        """Messages about changes that build on a whole which is still to come."""
+        self.waiting_bytes = 0
+        self.whole = 0
+        """Counts the wholes that have begun to come."""
+        self.parts: int | None = None
+        """How many of it came; None where one was lost, or all have come."""
+        self.whole_number = 0
 
 
 class Presence(EventHandlers):
@@ -104,11 +129,13 @@ class Presence(EventHandlers):
         self._own = _Source()
         self._sources: dict[str, _Source] = {}
         self._rooms: dict[str, dict[str, dict[str, Any]]] = {}
-        self._size = 0
+        self._size = self._size_bytes = 0
+        self._waiting_bytes = 0
         self._queue: list[_Change] = []
         self._is_flushing = False
         self.refused = 0
-        """Sockets that were not taken in, since there were ``max_presence_sockets``."""
+        """Sockets that were not taken in, and metadata that was not: over ``max_presence_sockets`` or
+        ``max_presence_bytes``."""
         self.name = name if name is not None else rooms if isinstance(rooms, str) else "presence"
         if self.name in taken:
             raise ValueError(f"there is a presence {self.name!r} in {namespace.name} already: give this one a name=")
@@ -168,8 +195,8 @@ class Presence(EventHandlers):
         hub.observers = tuple(one for one in hub.observers if one is not self)
         self._namespace.forget_presence(self)
         if self._cluster is not None:
-            for room, socket_id in list(self._own.users):
-                self._change((room, socket_id, None, None))
+            for room, socket_id in list(self._own.entries):
+                self._change(_sized(room, socket_id, None, None))
             self._flush()
             self._cluster.unfollow(self._channel)
             for event, handler in (("joined", self._node_joined), ("left", self._node_left)):
@@ -187,14 +214,14 @@ class Presence(EventHandlers):
             return
         user, meta = self._describe(member)
         if user is not None:
-            self._apply(self._own, (room, member.id, user, meta), is_own=True)
-        elif (room, member.id) in self._own.users:
+            self._apply(self._own, _sized(room, member.id, user, meta), is_own=True)
+        else:
             self.left(member, room)
 
     def left(self, member: HubMember, room: str) -> None:
         """For the hub."""
-        if (room, member.id) in self._own.users:
-            self._apply(self._own, (room, member.id, None, None), is_own=True)
+        if (room, member.id) in self._own.entries:
+            self._apply(self._own, _sized(room, member.id, None, None), is_own=True)
 
     def _is_meant(self, room: str) -> bool:
         if isinstance(self._rule, str):
@@ -226,24 +253,32 @@ class Presence(EventHandlers):
 
     def _apply(self, source: _Source, change: _Change, *, is_own: bool = False) -> None:
         """Take in one change, and tell the handlers."""
-        room, socket_id, user, meta = change
-        known = source.users.get((room, socket_id))
-        if known is not None and known != user:
-            del source.users[room, socket_id]
+        room, socket_id, user, meta, size_bytes = change
+        entry = source.entries.get((room, socket_id))
+        if entry is not None and entry.user != user:
+            del source.entries[room, socket_id]
             self._size -= 1
-            self._own_change(change if user is None else (room, socket_id, None, None), is_own=is_own)
-            self._remove(room, socket_id, known)
+            self._size_bytes -= entry.size_bytes
+            self._own_change(change._replace(user=None, meta=None), is_own=is_own)
+            self._remove(room, socket_id, entry.user)
+            entry = None
         if user is None:
             return
-        if known != user:
-            if self._size >= self._limits.max_presence_sockets:
-                self._refuse()
-                return
-            source.users[room, socket_id] = user
+        grows_bytes = size_bytes - (entry.size_bytes if entry is not None else 0)
+        if (entry is None and self._size >= self._limits.max_presence_sockets) or (
+            grows_bytes > 0 and self._size_bytes + grows_bytes > self._limits.max_presence_bytes
+        ):
+            self._refuse()
+            return
+        was_known = entry is not None
+        if entry is None:
+            entry = source.entries[room, socket_id] = _Entry(user, size_bytes)
             self._size += 1
+        entry.size_bytes = size_bytes
+        self._size_bytes += grows_bytes
         sockets = self._rooms.setdefault(room, {}).setdefault(user, {})
-        is_new, is_changed = not sockets, known == user and sockets.get(socket_id) != meta
-        if known == user and not is_changed:
+        is_new, is_changed = not sockets, was_known and sockets.get(socket_id) != meta
+        if was_known and not is_changed:
             return
         sockets[socket_id] = meta
         self._own_change(change, is_own=is_own)
@@ -251,7 +286,8 @@ class Presence(EventHandlers):
             self._say("join" if is_new else "update", room, Present(user, dict(sockets)))
 
     def _remove(self, room: str, socket_id: str, user: str) -> None:
-        if self._own.users.get((room, socket_id)) == user:
+        own = self._own.entries.get((room, socket_id))
+        if own is not None and own.user == user:
             return  # of our own clients we know better, whatever another node has told
         users = self._rooms.get(room, {})
         sockets = users.get(user)
@@ -267,7 +303,9 @@ class Presence(EventHandlers):
 
     def _refuse(self) -> None:
         if not self.refused:
-            log.error("presence %r holds max_presence_sockets; who comes now is not in it", self.name)
+            log.error(
+                "presence %r holds max_presence_sockets or max_presence_bytes; what is more is not in it", self.name
+            )
         self.refused += 1
 
     def _say(self, event: str, room: str, present: Present) -> None:
@@ -289,7 +327,7 @@ class Presence(EventHandlers):
     def _flush(self) -> None:
         self._is_flushing = False
         queue, self._queue = self._queue, []
-        for part in _parts(queue):
+        for part in self._parts(queue):
             self._own.number += 1
             self._tell_all("changes", self._own.number, part)
 
@@ -316,8 +354,9 @@ class Presence(EventHandlers):
     def _node_left(self, node: Node, why: str) -> None:
         source = self._sources.pop(node.id, None)
         if source is not None:
-            for room, socket_id in list(source.users):
-                self._apply(source, (room, socket_id, None, None))
+            self._take_waiting(source)
+            for room, socket_id in list(source.entries):
+                self._apply(source, _Change(room, socket_id))
 
     def _told(self, node_id: str, values: list[Any]) -> None:
         """A node said something.  Raises ProtocolError for what makes no sense."""
@@ -353,26 +392,54 @@ class Presence(EventHandlers):
         elif not source.is_synced or number > source.number:
             if source.is_synced:
                 self._lost_track(node_id, source)
-            if len(source.waiting) < _MAX_WAITING:
+            # (What is lost of these is asked for again.)
+            size_bytes = sum(change.size_bytes for change in changes)
+            if (
+                len(source.waiting) < _MAX_WAITING
+                and self._waiting_bytes + size_bytes <= self._limits.max_presence_bytes
+            ):
                 source.waiting.append((number, changes))
+                source.waiting_bytes += size_bytes
+                self._waiting_bytes += size_bytes
+
+    def _take_waiting(self, source: _Source) -> list[tuple[int, list[_Change]]]:
+        """What waited, and waits no more."""
+        waiting, source.waiting = source.waiting, []
+        self._waiting_bytes -= source.waiting_bytes
+        source.waiting_bytes = 0
+        return waiting
 
     def _lost_track(self, node_id: str, source: _Source) -> None:
         """Something was missed: what is known stays until the whole comes."""
         if source.is_synced:
             source.is_synced = False
-            source.waiting.clear()
+            self._take_waiting(source)
         self._ask(node_id)
 
     def _answer(self, node_id: str) -> None:
         """Tell one node all there is here, as it is with all that was said so far."""
         self._flush()
         entries = [
-            (room, socket_id, user, self._rooms[room][user][socket_id])
-            for (room, socket_id), user in self._own.users.items()
+            _Change(room, socket_id, entry.user, self._rooms[room][entry.user][socket_id], entry.size_bytes)
+            for (room, socket_id), entry in self._own.entries.items()
         ]
-        parts = list(_parts(entries)) or [[]]
+        parts = list(self._parts(entries)) or [[]]
         for number, part in enumerate(parts):
             self._tell_all("whole", self._own.number, number, number == len(parts) - 1, part, node_id=node_id)
+
+    def _parts(self, changes: Iterable[_Change]) -> Iterator[list[tuple[str, str, str | None, Any]]]:
+        """*changes* as they are told, in as many messages as it takes."""
+        part: list[tuple[str, str, str | None, Any]] = []
+        left_bytes = most_bytes = self._limits.max_envelope_bytes // 2
+        for change in changes:
+            left_bytes -= change.size_bytes
+            if part and (left_bytes < 0 or len(part) >= _PART_ENTRIES):
+                yield part
+                part = []
+                left_bytes = most_bytes - change.size_bytes
+            part.append(change.told)
+        if part:
+            yield part
 
     def _whole(
         self, node_id: str, source: _Source, number: int, part: Any, is_last: Any, entries: list[_Change]
@@ -380,34 +447,33 @@ class Presence(EventHandlers):
         if source.is_synced and number <= source.number:
             return  # asked twice
         if part == 0:
-            source.whole, source.whole_number, source.parts = [], number, 0
-        if source.whole is None or part != source.parts or number != source.whole_number:
-            source.whole = None  # a part was lost; the next heartbeat asks again
+            source.parts, source.whole_number = 0, number
+            source.whole += 1
+        if source.parts is None or part != source.parts or number != source.whole_number:
+            source.parts = None  # a part was lost; the next heartbeat asks again
             return
-        if len(source.whole) + len(entries) > self._limits.max_presence_sockets:
-            self._refuse()
-            entries = []
         source.parts += 1
-        source.whole.extend((room, socket_id, user or "", meta) for room, socket_id, user, meta in entries)
+        # First who is there, and then who is not: one who came back meanwhile has not left.
+        for change in entries:
+            self._apply(source, change)
+            entry = source.entries.get((change.room, change.socket_id))
+            if entry is not None:
+                entry.whole = source.whole
         if is_last is not True:
             return
-        whole, source.whole = source.whole, None
+        source.parts = None
         source.number, source.is_synced = number, True
-        # First who is there, and then who is not: one who came back meanwhile has not left.
-        for entry in whole:
-            self._apply(source, entry)
-        there = {(room, socket_id) for room, socket_id, _, _ in whole}
-        for room, socket_id in [key for key in source.users if key not in there]:
-            self._apply(source, (room, socket_id, None, None))
-        waiting, source.waiting = source.waiting, []
-        for said, changes in waiting:
+        for room, socket_id in [key for key, entry in source.entries.items() if entry.whole != source.whole]:
+            self._apply(source, _Change(room, socket_id))
+        for said, changes in self._take_waiting(source):
             if said > source.number or not source.is_synced:
                 self._changes(node_id, source, said, changes)
 
 
-def _parts(entries: Sequence[Any]) -> Iterable[list[Any]]:
-    for at in range(0, len(entries), _PART_ENTRIES):
-        yield list(entries[at : at + _PART_ENTRIES])
+def _sized(room: str, socket_id: str, user: str | None, meta: Any) -> _Change:
+    """Raises TypeError or ValueError for metadata that is no JSON."""
+    text = dumps((room, socket_id, user, meta))
+    return _Change(room, socket_id, user, meta, len(text) if text.isascii() else len(text.encode("utf-8")))
 
 
 def _read(value: Any) -> _Change:
@@ -415,4 +481,4 @@ def _read(value: Any) -> _Change:
     room, socket_id, user, meta = value
     if not (isinstance(room, str) and isinstance(socket_id, str) and isinstance(user, (str, type(None)))):
         raise ValueError("names are texts")
-    return room, socket_id, user, meta
+    return _sized(room, socket_id, user, meta)

@@ -33,7 +33,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Literal
 
-from polysock_transports import StateError
+from polysock_transports import DEFAULT_LIMITS, StateError
 
 from .settings import SettingError
 from .supervisor import READY, Assignment, Supervisor
@@ -131,6 +131,13 @@ def run(
         _run_assigned(serve, assignment, run_loop)
         raise SystemExit(0)
     count = _count(workers)
+    if backplane is None and count > DEFAULT_LIMITS.max_backplane_nodes:
+        # With one more for a moment during a restart, each has as many others as it may.
+        raise SettingError(
+            f"{count} workers are more than the {DEFAULT_LIMITS.max_backplane_nodes} that find each other without a"
+            ' broker: name a backplane="redis://...", or a backplane="unix:///run/myapp" and give each'
+            " Server(max_backplane_nodes=...)"
+        )
     if isinstance(stop_s, bool) or not isinstance(stop_s, (int, float)) or not 0 < stop_s <= threading.TIMEOUT_MAX:
         most_s = threading.TIMEOUT_MAX
         raise SettingError(f"stop_s must be a number of seconds, more than 0 and at most {most_s:.0f}, not {stop_s!r}")
