@@ -22,6 +22,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -349,15 +350,15 @@ async def test_several_workers_at_a_prompt(monkeypatch: pytest.MonkeyPatch) -> N
     folder = tempfile.mkdtemp()  # (A test's own folder has too long a name for sockets.)
     monkeypatch.setenv("TMPDIR", folder)
     with started("run.py", "--port=0", "--workers=2") as (process, url):
+        tries = count()
         async with AsyncExitStack() as stack:
 
             async def come(nick: str, elsewhere: str = "") -> tuple[Plain, str]:
                 """Somebody on a worker, another one than *elsewhere*; which one it is."""
                 deadline = time.monotonic() + PAGE_S
-                tries = 0
                 while time.monotonic() < deadline:  # which worker takes a connection is the system's to say
-                    tries += 1
-                    partner = Plain(url, "lobby", f"{nick} {tries}")  # who was on the wrong one leaves by another name
+                    # Each try has a name of its own: of those that were given up others hear later.
+                    partner = Plain(url, "lobby", f"{nick} {next(tries)}")
                     async with AsyncExitStack() as trial:
                         await trial.enter_async_context(partner)
                         # An id begins with its worker's.
@@ -368,8 +369,8 @@ async def test_several_workers_at_a_prompt(monkeypatch: pytest.MonkeyPatch) -> N
                             return partner, node
                 pytest.fail(f"{nick} found no other worker")
 
-            async def hears_of(partner: Plain, nick: str) -> None:
-                while (await partner.event("left"))["nick"] != nick:
+            async def hears_of(partner: Plain, other: Plain) -> None:
+                while (await partner.event("left"))["nick"] != other.nick:
                     pass
 
             ann, one = await come("Ann")
@@ -379,7 +380,7 @@ async def test_several_workers_at_a_prompt(monkeypatch: pytest.MonkeyPatch) -> N
             workers = children(process.pid)
             assert len(workers) == 2
             os.kill(workers[0], signal.SIGKILL)
-            left = await asyncio.gather(hears_of(ann, bob.nick), hears_of(bob, ann.nick), return_exceptions=True)
+            left = await asyncio.gather(hears_of(ann, bob), hears_of(bob, ann), return_exceptions=True)
             # Whoever was there has lost the connection; the other one hears of it.
             lost = [isinstance(each, BaseException) for each in left]
             assert sorted(lost) == [False, True]
