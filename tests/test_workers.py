@@ -76,6 +76,11 @@ class Program:
             return found
 
 
+def hang_up_as_usual() -> None:
+    """These tests may run under nohup themselves."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @contextmanager
 def launched(
     mode: str, count: int = 2, *more: str, stop_s: float = STOP_S, env: dict[str, str] | None = None
@@ -93,6 +98,7 @@ def started(command: list[str], env: dict[str, str] | None = None) -> Iterator[P
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=hang_up_as_usual,  # noqa: PLW1509  # one call, which takes no lock
         env={**os.environ, **(env or {})},
     ) as child:
         # Whatever hangs is ended, so that no read below waits for ever; the group is this program's own.
@@ -375,11 +381,14 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
-TERMINAL = """
-import os, pty, sys
+# (What hangs ends, in a session that nobody else knows.)
+TERMINAL = f"""
+import os, pty, signal, sys
 log, (app, *rest) = os.dup(2), sys.argv[1:]
 child, terminal = pty.fork()
 if not child:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.alarm({LIMIT_S})
     os.dup2(log, 1), os.dup2(log, 2)
     os.execv(sys.executable, [sys.executable, app, *rest])
 sys.stdin.readline()
@@ -397,8 +406,6 @@ def test_a_closed_terminal_ends_it(count: int) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as child:
-        limit = threading.Timer(LIMIT_S, child.kill)
-        limit.start()
         assert child.stdin is not None
         assert child.stderr is not None
         for line in child.stderr:
@@ -407,7 +414,6 @@ def test_a_closed_terminal_ends_it(count: int) -> None:
         child.stdin.write("\n")
         child.stdin.flush()
         assert child.stderr.read().endswith("over\n")
-        limit.cancel()
 
 
 def test_what_a_worker_starts_may_be_interrupted() -> None:
