@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,62 @@ from tools import es3_check
 PAGES = Path(__file__).parent / "browserlab" / "pages"
 
 
+# The answer to its script waits for what the page asks while that script loads.
+HELD_PAGE = b"""<html><head></head><body><script>
+function ask() {
+  var request = window.XMLHttpRequest ? new XMLHttpRequest() : new ActiveXObject('Microsoft.XMLHTTP');
+  request.open('GET', 'asked', true);
+  request.send(null);
+}
+setTimeout(function () {
+  var script = document.createElement('script');
+  script.src = 'held.js';
+  document.getElementsByTagName('head')[0].appendChild(script);
+  setTimeout(ask, 20);
+}, 0);
+</script></body></html>"""
+HELD_S = 10
+
+
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
 
-@pytest.fixture(scope="module")
-def pages() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(PAGES))) as server:
+class Held(Quiet):
+    asked = threading.Event()
+
+    def do_GET(self) -> None:
+        body, kind = HELD_PAGE, "text/html"
+        if self.path == "/asked":
+            self.asked.set()
+            body = b""
+        elif self.path == "/held.js":
+            body = b"window.__result = '%s';" % (b"asked" if self.asked.wait(HELD_S) else b"stopped")
+            kind = "text/javascript"
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextmanager
+def served(handler: Callable[..., Quiet]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def pages() -> Iterator[str]:
+    with served(functools.partial(Quiet, directory=str(PAGES))) as url:
+        yield url
 
 
 @pytest.mark.parametrize("name", ["chromium", "firefox", "qtwebkit", "phantomjs"])
@@ -55,6 +99,12 @@ def test_htmlunit_emulates_internet_explorer(htmlunit: Any, pages: str) -> None:
     answer = json.loads(htmlunit("INTERNET_EXPLORER_8").run(f"{pages}/caps.html"))
     assert answer["ActiveXObject"] is True
     assert answer["WebSocket"] is False
+
+
+def test_htmlunit_goes_on_while_a_script_loads(htmlunit: Any) -> None:
+    """As browsers do, and otherwise a page stands still as long as the server holds a JSONP answer."""
+    with served(Held) as url:
+        assert htmlunit("INTERNET_EXPLORER_6").run(f"{url}/page") == "asked"
 
 
 def test_page_without_result(chromium: Any, pages: str) -> None:

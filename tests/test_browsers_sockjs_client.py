@@ -21,7 +21,6 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from browserlab import knock_out
-from support.emulation import once_more
 from support.needs import need_npm
 
 APP = Path(__file__).resolve().parent / "browsers_app.py"
@@ -371,7 +370,6 @@ def test_default_policy_refuses_other_origin(site: Site, engine: Any) -> None:
 
 
 @pytest.mark.parametrize(("release", "version"), [(NEWEST, 6), (NEWEST, 7), (NEWEST, 8), (OLDEST, 8)])
-@once_more
 def test_internet_explorer(site: Site, htmlunit: Any, release: str, version: int) -> None:
     """As HtmlUnit emulates it: it hands over an answer when that is complete, so streaming must fail and be left."""
     engine = htmlunit(f"INTERNET_EXPLORER_{version}")

@@ -39,7 +39,6 @@ from polysock_transports import relaywire
 from polysock_transports.placement import NODE_ID_CHARS
 from support.clients import turns
 from support.cluster import bus_of, world
-from support.emulation import once_more
 from support.needs import need_npm
 from support.redis_server import RedisServer
 
@@ -739,7 +738,6 @@ async def test_an_engine_with_a_client_of_socketio(
 
 @pytest.mark.parametrize("browser", ["INTERNET_EXPLORER_6", "INTERNET_EXPLORER_8"])
 @pytest.mark.parametrize(("query", "transport"), [("", "xhr"), ("&transport=jsonp-polling", "jsonp")])
-@once_more
 async def test_an_emulated_internet_explorer_and_a_partner(
     htmlunit: Any, site: str, room: str, browser: str, query: str, transport: str
 ) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from browserlab import knock_out
-from support.emulation import once_more
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 20
@@ -149,7 +148,6 @@ def test_phantomjs_speaks_an_early_websocket_draft(phantomjs: Any, demo_url: str
 
 
 @pytest.mark.parametrize("browser", ["INTERNET_EXPLORER_6", "INTERNET_EXPLORER_8"])
-@once_more
 def test_an_engine_that_holds_responses_back(htmlunit: Any, demo_url: str, browser: str) -> None:
     report = open_lab(htmlunit(browser), demo_url)
     found = states(report)

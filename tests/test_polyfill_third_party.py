@@ -19,7 +19,6 @@ from tornado.web import Application, RequestHandler
 
 from browserlab import STANDINS, knock_out
 from polysock import Connection, SockJSRouter
-from support.emulation import once_more
 from support.needs import need_npm
 from support.proxies import Background
 
@@ -267,7 +266,6 @@ def test_in_a_webkit_of_2011(site: Site, phantomjs: Any) -> None:
     assert_lives(found, "sockette", SAME)
 
 
-@once_more
 def test_in_an_emulated_internet_explorer_6(site: Site, htmlunit: Any) -> None:
     """HtmlUnit, which cannot stream."""
     found = site.run(htmlunit("INTERNET_EXPLORER_6"), "sockette", ["", "jsonp-polling"])
