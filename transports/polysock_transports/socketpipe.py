@@ -40,10 +40,11 @@ class Lane:
 
     def _send(self) -> None:
         waiting, self.waiting = self.waiting, []
-        # The last one first.  Who was served in the turn before mostly comes first in the next one too (epoll tells of
+        # The later half first.  Who was served in the turn before mostly comes first in the next one too (epoll tells of
         # sockets in that order), and whoever is sent first has the most time to be back before the loop looks again.
         # Both for the same ones, and on uvloop, which looks right after this, they are served twice as often as others.
-        for outflow in reversed(waiting):
+        half = len(waiting) // 2
+        for outflow in waiting[half:] + waiting[:half]:
             try:
                 outflow.send()
             except Exception:
