@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -44,9 +45,13 @@ class Owner:
         self.lost += 1
 
 
+def a_lane(kind: type[Lane]) -> Lane:
+    return kind(read_bytes=4096, high_bytes=HIGH_BYTES, write_timeout_s=30)
+
+
 @contextmanager
-def connected(kind: type[Lane]) -> Iterator[tuple[SocketPipe, Owner, socket.socket]]:
-    """A pipe, its owner, and the peer's socket, which takes little."""
+def connected(kind: type[Lane], lane: Lane | None = None) -> Iterator[tuple[SocketPipe, Owner, socket.socket]]:
+    """A pipe on *lane* or one of its own, its owner, and the peer's socket, which takes little."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
         peer = socket.socket()
@@ -55,7 +60,7 @@ def connected(kind: type[Lane]) -> Iterator[tuple[SocketPipe, Owner, socket.sock
         sock, _ = server.accept()
     sock.setblocking(False)
     peer.setblocking(False)
-    pipe, owner = SocketPipe(kind(read_bytes=4096, high_bytes=HIGH_BYTES, write_timeout_s=30), b""), Owner()
+    pipe, owner = SocketPipe(lane or a_lane(kind), b""), Owner()
     pipe.owner = owner
     pipe.connect(sock)
     try:
@@ -85,6 +90,23 @@ async def test_what_is_written_in_one_turn_leaves_at_its_end(kind: type[Lane]) -
         assert pipe.backlog == 13
         await turns(3)
         assert (taken(peer), pipe.backlog) == (b"one two three", 0)
+    await turns()
+
+
+@both_ways
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="epoll tells in which order sockets became readable")
+async def test_the_later_half_of_a_turn_is_sent_first(kind: type[Lane]) -> None:
+    """Else uvloop answers the first ones of each turn twice as often as the last ones (docs/performance.md)."""
+    lane = a_lane(kind)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connected(kind, lane)) for _ in range(5)]
+        epoll = stack.enter_context(select.epoll())
+        for pipe, _, peer in connections:
+            epoll.register(peer, select.EPOLLIN)
+            pipe.write(b"an answer")
+        await turns(3)
+        peers = [peer.fileno() for *_, peer in connections]
+        assert [fd for fd, _ in epoll.poll(0)] == peers[2:] + peers[:2]
     await turns()
 
 

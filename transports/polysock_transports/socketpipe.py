@@ -40,7 +40,11 @@ class Lane:
 
     def _send(self) -> None:
         waiting, self.waiting = self.waiting, []
-        for outflow in waiting:
+        # The later half first.  Who was served in the turn before mostly comes first in the next one too: epoll tells
+        # of sockets in that order.  Whoever is sent first has the most time to be back before the loop looks again.
+        # If both are the same ones, uvloop, which looks right after this, serves them twice as often as the others.
+        half = len(waiting) // 2
+        for outflow in waiting[half:] + waiting[:half]:
             try:
                 outflow.send()
             except Exception:
