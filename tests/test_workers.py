@@ -98,7 +98,7 @@ def started(command: list[str], env: dict[str, str] | None = None) -> Iterator[P
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=hang_up_as_usual,  # noqa: PLW1509  # one call, which takes no lock
+        preexec_fn=hang_up_as_usual,  # one call, which takes no lock
         env={**os.environ, **(env or {})},
     ) as child:
         # Whatever hangs is ended, so that no read below waits for ever; the group is this program's own.
@@ -417,7 +417,7 @@ def test_a_closed_terminal_ends_it(count: int) -> None:
 
 
 def test_what_a_worker_starts_may_be_interrupted() -> None:
-    usual = subprocess.check_output([sys.executable, "-c", IGNORED], text=True).split()
+    usual = subprocess.check_output([sys.executable, "-c", IGNORED], text=True, preexec_fn=hang_up_as_usual).split()
     with running() as (program, _):
         assert program.about()["ignored_by_children"] == usual
         assert program.end() == 0
