@@ -490,10 +490,19 @@ async def test_ctrl_c_is_no_fault(tmp_path: Path) -> None:
         "--file",
         str(file),
     ]
-    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
-    with await asyncio.to_thread(file.open, "wb"):  # it is read now
-        process.send_signal(signal.SIGINT)
-        _, said = await asyncio.wait_for(process.communicate(), LIMIT_S)
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stderr=asyncio.subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # who runs these tests may have it ignored
+    )
+    try:
+        with await asyncio.to_thread(file.open, "wb"):  # it is read now
+            process.send_signal(signal.SIGINT)
+            _, said = await asyncio.wait_for(process.communicate(), LIMIT_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
     assert (process.returncode, said) == (130, b"")
 
 

@@ -50,7 +50,7 @@ def test_broadcasts_are_heard_from_any_number_on(ledger: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["sessions", "connections", "descriptors", "tasks", "objects", "blocks", "allocated_kib", "resident_kib"]
+    "name", ["sessions", "connections", "descriptors", "tasks", "objects", "allocated_kib", "resident_kib"]
 )
 def test_what_grows_is_told(ledger: ModuleType, name: str) -> None:
     before = dict.fromkeys(ledger.GROWTH, 30_000)

@@ -48,13 +48,12 @@ GROWTH = {
     "connections": Allowed("connections"),
     "descriptors": Allowed("file descriptors"),
     "tasks": Allowed("tasks"),
-    # Tables that are filled by and by, each with its limit.
-    "objects": Allowed("objects that the garbage collector knows", share=0.02, plus=500),
-    "blocks": Allowed("blocks of memory that Python holds", share=0.02, plus=2000),
-    "allocated_kib": Allowed("memory that C code holds, KiB", share=0.02, plus=512),
-    # The two above are exact.  This is also what lies free between things that live, of which there is more after a
-    # longer time, up to some limit.
-    "resident_kib": Allowed("resident memory, KiB", share=0.25, plus=4096),
+    "objects": Allowed("objects that the garbage collector knows", plus=200),
+    # Tables keep the size that most entries at a time have given them.
+    "allocated_kib": Allowed("memory that is in use, KiB", share=0.01, plus=256),
+    # That one is exact.  This is also the pages of which something is in use: who has gone is garbage until the
+    # collector's next full round, which waits for a quarter more objects, and what is made meanwhile lies behind it.
+    "resident_kib": Allowed("resident memory, KiB", share=0.1, plus=2048),
 }
 
 
