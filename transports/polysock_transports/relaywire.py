@@ -152,11 +152,12 @@ def relayed_request(
             has_host = has_host or key == "host"
     if not has_host:
         kept.insert(0, ("Host", host))
-    if upgrade.lower() == "websocket":
+    # The method decides: whatever else a client asks for, a body without its length would be the next request.
+    if method == "GET" and upgrade.lower() == "websocket":
         kept += [("Connection", "Upgrade"), ("Upgrade", upgrade)]
     elif method != "GET":
         kept.append(("Content-Length", str(len(body))))
-    elif body:
+    if body and method == "GET":
         raise ValueError("a GET that is passed on has no body")
     kept.append((RELAY_HEADER, f"{passed.mode} {passed.node_id} {passed.address} {passed.scheme}"))
     return request_head(method, target, kept) + body
