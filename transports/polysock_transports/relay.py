@@ -13,6 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .clock import Clock, LoopClock
@@ -29,6 +30,7 @@ from .wire import Refusal, Route
 
 if TYPE_CHECKING:
     from .gateway import Gateway, GatewayHandler
+    from .pipes import Exchange
 
 __all__ = ["Relay"]
 
@@ -154,18 +156,24 @@ class Relay:
         handler.passing = None
         return answered
 
-    def fail(self, handler: GatewayHandler, route: Route, *, is_held: bool) -> None:
-        """A request was not answered by the node it was passed on to; *is_held* False: it does not hold the session."""
+    def fail(self, handler: GatewayHandler, route: Route, exchange: Exchange, *, is_held: bool) -> None:
+        """A request was not answered by the node it was passed on to; *is_held* False: it does not hold the session.
+
+        *exchange* is for the answer.  Never raises: who calls this has other requests to look after.
+        """
         gateway = handler.gateway
         if not is_held:
             self._moved_of(gateway).forget(route.session_id)
         # The application's own handler cannot be asked any more: its connection is not as Tornado left it.
-        if is_held or gateway.base_handler is not None:
-            answering = handler.relay_failed(route)
-        else:
-            answering = handler.serve_here(route)
+        serve = handler.relay_failed if is_held or gateway.base_handler is not None else handler.serve_here
+        try:
+            answering = serve(route)
+        except Exception:
+            log.exception(_FAILED)
+            exchange.abort()
+            return
         if answering is not None:
-            gateway.lane.keep(answering, _log_failure)
+            gateway.lane.keep(answering, partial(_answered_late, exchange))
 
     def _owner(self, session_id: str) -> Node | None:
         """The other live node that has made *session_id*."""
@@ -297,6 +305,10 @@ class _Question:
             self.answer.set_result((status, bytes(self._body)))
 
 
-def _log_failure(answering: asyncio.Future[None]) -> None:
+_FAILED = "a request failed that another node did not answer"
+
+
+def _answered_late(exchange: Exchange, answering: asyncio.Future[None]) -> None:
     if not answering.cancelled() and answering.exception() is not None:
-        log.error("a request failed that another node did not answer", exc_info=answering.exception())
+        log.error(_FAILED, exc_info=answering.exception())
+        exchange.abort()
