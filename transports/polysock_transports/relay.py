@@ -25,7 +25,7 @@ from .placement import Node, Placement
 from .relayed import NOT_HELD, Passing
 from .relaypool import RelayPools
 from .relayport import RelayPort, relay_port
-from .relaywire import ASK, HELD, LIST, SERVE, Passed, relayed_request
+from .relaywire import ASK, HELD, LIST, SERVE, Passed, RequestWriter
 from .wire import Refusal, Route
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Relay:
         ``full`` (over ``max_relay_connections``).  Other nodes: ``outages``, and ``refused``, connections of whoever is
         none.  Moved sessions: ``questions``, ``moved`` (found elsewhere)."""
         self._secret = secret
+        self._writer = RequestWriter()
         self._pools = RelayPools(placement, secret, limits, self.clock, self.counters)
         self._ports: list[RelayPort] = []
         self._moved: dict[Gateway, Moved] = {}
@@ -190,7 +191,8 @@ class Relay:
     def _send(self, handler: GatewayHandler, route: Route, node: Node, mode: str, passing: Passing) -> None:
         self.counters["relayed"] += 1
         try:
-            data = self._request(handler, mode, handler.body)
+            upgrade = handler.request.headers["Upgrade"] if passing.over is not None else ""
+            data = self._request(handler, mode, handler.body, upgrade)
         except ValueError:
             passing.refuse(Refusal(400, "This request cannot be passed on.\n"))
             return
@@ -200,11 +202,11 @@ class Relay:
         else:
             passing.connection = connection
 
-    def _request(self, handler: GatewayHandler, mode: str, body: bytes) -> bytes:
+    def _request(self, handler: GatewayHandler, mode: str, body: bytes, upgrade: str = "") -> bytes:
         request = handler.request
         passed = Passed(mode, self.placement.own.id, handler.client_address, request.protocol)
         method, target = request.method or "", request.uri or ""
-        return relayed_request(method, target, request.headers.get_all(), passed, body, request.host)
+        return self._writer.write(method, target, request.headers.get_all(), passed, body, request.host, upgrade)
 
     # -- sessions that have moved
 
