@@ -153,6 +153,43 @@ async def test_connections_are_kept_and_used_again() -> None:
             client.abort()
 
 
+async def test_polls_come_again_on_the_connection_that_they_had() -> None:
+    """There the owner knows them to the byte."""
+    async with nodes(2) as made:
+        wrong, owner = made
+        clients = [await sockjs(made, owner, wrong) for _ in range(4)]
+
+        async def parked_on() -> dict[str, Any]:
+            for client in clients:
+                await client.attach()
+            await until(lambda: all(session.attached for session in owner.sessions))
+            (pool,) = wrong.relay._pools._pools.values()
+            assert not pool.idle_of.keys() & {client.session_id for client in clients}
+            return {one.client: one for one in pool.all if one.client}
+
+        before = await parked_on()
+        assert before.keys() == {client.session_id for client in clients}
+        for order in (1, -1):
+            for connection in owner.made:
+                connection.send("x")
+            for client in clients[::order]:
+                assert await client.message() == "x"
+            assert await parked_on() == before
+        # Where it is gone, or another's, any will do.
+        for connection in owner.made:
+            connection.send("y")
+        for client in clients:
+            assert await client.message() == "y"
+        before[clients[0].session_id].drop()
+        for client in clients[1:]:
+            await client.send("z")
+            await client.message()
+        after = await parked_on()
+        assert after.keys() == before.keys()
+        for client in clients:
+            client.abort()
+
+
 async def test_many_requests_at_once_open_their_connections_in_turn() -> None:
     """A listener lets few knock at one time; none of these may fail for that."""
     async with nodes(2, max_relay_handshakes=8) as made:

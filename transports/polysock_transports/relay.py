@@ -196,7 +196,8 @@ class Relay:
         except ValueError:
             passing.refuse(Refusal(400, "This request cannot be passed on.\n"))
             return
-        connection = None if self._stopped else self._pools.send(node, data, passing)
+        client = route.session_id if route.kind == "receive" else ""
+        connection = None if self._stopped else self._pools.send(node, data, passing, client)
         if connection is None:
             passing.fail()
         else:
