@@ -11,7 +11,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from polysock_transports.errors import ProtocolError
-from polysock_transports.http1 import END, LAST_CHUNK, HeadCache, ResponseHead, ResponseReader, chunk, request_head
+from polysock_transports.http1 import (
+    END,
+    LAST_CHUNK,
+    FieldCache,
+    HeadCache,
+    ResponseHead,
+    ResponseReader,
+    chunk,
+    request_head,
+)
 
 MAX_HEAD = 200
 
@@ -192,15 +201,19 @@ def test_heads_that_readers_share_are_read_once_and_forgotten_in_time() -> None:
 # -- requests
 
 
+def lines(*fields: tuple[str, str]) -> list[bytes]:
+    return FieldCache().lines(fields)
+
+
 def test_a_request_is_written_as_it_is_given() -> None:
-    head = request_head("POST", "/a?b=%20\xfc", [("Host", "h"), ("Cookie", "a=\xfc; b"), ("X", "")])
+    head = request_head("POST", "/a?b=%20\xfc", lines(("Host", "h"), ("Cookie", "a=\xfc; b"), ("X", "")))
     assert head == b"POST /a?b=%20\xfc HTTP/1.1\r\nHost: h\r\nCookie: a=\xfc; b\r\nX: \r\n\r\n"
 
 
 @given(st.text(max_size=8), st.text(max_size=8), st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8))))
 def test_a_request_is_one_request_whatever_is_in_it(method: str, target: str, headers: list[tuple[str, str]]) -> None:
     try:
-        head = request_head(method, target, headers)
+        head = request_head(method, target, lines(*headers))
     except ValueError:
         return
     assert head.count(b"\r\n") == len(headers) + 2
@@ -213,6 +226,22 @@ def test_a_request_is_one_request_whatever_is_in_it(method: str, target: str, he
 @pytest.mark.parametrize("value", ["a\r\nB: c", "a\nb", "a\rb", "a\0b", "a\x7fb", "\u20ac"])
 def test_values_that_break_lines_are_refused(value: str) -> None:
     with pytest.raises(ValueError, match=r"safe form|codec"):
-        request_head("GET", "/", [("X", value)])
+        request_head("GET", "/", lines(("X", value)))
     with pytest.raises(ValueError, match=r"safe form|codec"):
         request_head("GET", f"/{value}", [])
+
+
+def test_header_lines_are_made_once_and_forgotten_in_time() -> None:
+    cache = FieldCache({"te"})
+    made = cache.lines([("X", "1"), ("TE", "trailers"), ("Te", "x")])
+    assert made == [b"X: 1\r\n", b"", b""]
+    assert cache.lines([("X", "1")])[0] is made[0]
+    for number in range(3000):
+        assert cache.lines([("Y", f"{number}")]) == [b"Y: %d\r\n" % number]
+        assert len(cache._lines) <= 512
+    before = len(cache._lines)
+    assert cache.lines([("Cookie", "x" * 1000)]) == [b"Cookie: " + b"x" * 1000 + b"\r\n"]
+    assert len(cache._lines) == before
+    for _ in range(2):
+        with pytest.raises(ValueError, match="safe form"):
+            cache.lines([("Z", "a\nb")])

@@ -157,6 +157,32 @@ async def test_who_looks_for_a_session_that_has_just_ended_with_an_application_t
 
 
 @both_lanes
+async def test_an_application_that_fails_for_who_looks_for_a_session_that_has_just_ended_ends_its_connection(
+    fast_lane: bool, quiet: Quiet
+) -> None:
+    """And no other: those to the node that was asked are good."""
+    async with nodes(2, fast_lane=fast_lane) as made:
+        clients = await open_sessions(made, 24)
+        new = await made.join()
+        client = moved_to(new, clients)[0]
+        await speak(client, new, "a")
+        holder = next(here for here in made if client.session_id in held(here))
+        holder.sockjs._gateway.store.get(client.session_id).close()
+        made.clock.advance(GRACE_S + 1)
+
+        def broken(*_: Any) -> None:
+            raise RuntimeError("broken on purpose")
+
+        new.app.__init__ = broken
+        quiet.expect("a request failed that another node did not answer")
+        connection = await Connection.open(new.base)
+        await connection.send("POST", f"{client.url}/xhr")
+        assert await connection.at_eof()
+        assert len(new.relay._pools) == 1
+        connection.close()
+
+
+@both_lanes
 async def test_streams_of_moved_sessions_go_on(fast_lane: bool) -> None:
     async with nodes(2, fast_lane=fast_lane, response_limit_bytes=100) as made:
         clients = await open_sessions(made, 16, "xhr_streaming")

@@ -92,6 +92,20 @@ def test_sessions_spread_evenly() -> None:
     assert max(abs(count - 2_000) for count in found.values()) < 250
 
 
+def test_homes_are_remembered_until_the_nodes_change_and_not_too_many_of_them() -> None:
+    placement = placed([node(number) for number in range(4)])
+    ids = [str(number) for number in range(12_000)]
+    for session_id in ids:
+        placement.home_of(session_id)
+        assert len(placement._homes) <= 10_000
+    for live in ([0, 1, 2, 3], [0, 2], [0], [0, 2, 3]):
+        nodes = [node(number) for number in live]
+        placement.update(nodes)
+        expected = [placed(nodes).home_of(session_id) for session_id in ids[-50:]]
+        for _ in range(2):
+            assert [placement.home_of(session_id) for session_id in ids[-50:]] == expected
+
+
 # So that a change of the hash is noticed: nodes of two versions would disagree while a new one is rolled out.
 VECTORS = {"": "node0002", "abcdefgh": "node0000", "o5f4xk2m": "node0000", "\u00fc\ud800": "node0001"}
 

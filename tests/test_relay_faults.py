@@ -153,6 +153,43 @@ async def test_connections_are_kept_and_used_again() -> None:
             client.abort()
 
 
+async def test_polls_come_again_on_the_connection_that_they_had() -> None:
+    """There the owner knows them to the byte."""
+    async with nodes(2) as made:
+        wrong, owner = made
+        clients = [await sockjs(made, owner, wrong) for _ in range(4)]
+
+        async def parked_on() -> dict[str, Any]:
+            for client in clients:
+                await client.attach()
+            await until(lambda: all(session.attached for session in owner.sessions))
+            (pool,) = wrong.relay._pools._pools.values()
+            assert not pool.idle_of.keys() & {client.session_id for client in clients}
+            return {one.client: one for one in pool.all if one.client}
+
+        before = await parked_on()
+        assert before.keys() == {client.session_id for client in clients}
+        for order in (1, -1):
+            for connection in owner.made:
+                connection.send("x")
+            for client in clients[::order]:
+                assert await client.message() == "x"
+            assert await parked_on() == before
+        # Where it is gone, or another's, any will do.
+        for connection in owner.made:
+            connection.send("y")
+        for client in clients:
+            assert await client.message() == "y"
+        before[clients[0].session_id].drop()
+        for client in clients[1:]:
+            await client.send("z")
+            await client.message()
+        after = await parked_on()
+        assert after.keys() == before.keys()
+        for client in clients:
+            client.abort()
+
+
 async def test_many_requests_at_once_open_their_connections_in_turn() -> None:
     """A listener lets few knock at one time; none of these may fail for that."""
     async with nodes(2, max_relay_handshakes=8) as made:
@@ -839,6 +876,7 @@ SMUGGLED = {
     "expect": b'Expect: 100-continue\r\nContent-Length: 5\r\n\r\n["a"]',
     "te": b'TE: trailers\r\nTrailer: X\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nContent-Length: 5\r\n\r\n["a"]',
     "upgrade": b'Upgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 5\r\n\r\n["a"]',
+    "websocket": b'Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 5\r\n\r\n["a"]',
     "both lengths": b'Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n["a"]\r\n0\r\n\r\n',
     "obs-fold": b'X: a\r\n b\r\nContent-Length: 5\r\n\r\n["a"]',
     "bare CR": b'X: a\rY: b\r\nContent-Length: 5\r\n\r\n["a"]',
@@ -870,6 +908,21 @@ async def test_framing_is_each_connections_own(name: str, fast_lane: bool, quiet
                 assert answer is None or answer.status == 400
                 assert not owner.made[-1].messages
                 assert not owner.logged
+
+
+@both_lanes
+async def test_a_body_is_never_read_as_a_request_of_another_client(fast_lane: bool) -> None:
+    async with nodes(2, fast_lane=fast_lane) as made:
+        wrong, owner = made
+        async with await sockjs(made, owner, wrong) as client:
+            forged = b"X-Polysock-Relay: serve node0000 6.6.6.6 https\r\n"
+            body = b"POST /s/000/evil/xhr HTTP/1.1\r\nHost: x\r\n" + forged + b"\r\n"
+            owner.logged.clear()
+            asked = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
+            answer = await request(wrong.base, "POST", f"{client.url}/xhr_send", headers=asked, body=body)
+            assert (answer.status, answer.body) == (500, b"Broken JSON encoding.")
+            assert owner.logged == [(500, "127.0.0.1", f"{client.url}/xhr_send", "http")]
+            assert len(owner.sessions) == 1
 
 
 @both_lanes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from http.client import responses
 from typing import Final
@@ -18,6 +18,7 @@ __all__ = [
     "OF_THE_CONNECTION",
     "ChunkCache",
     "End",
+    "FieldCache",
     "HeadCache",
     "ResponseHead",
     "ResponseReader",
@@ -115,16 +116,59 @@ class HeadCache:
         return found
 
 
-_REQUEST_LINE = re.compile(rb"[A-Z]{1,20} [\x21-\x7e\x80-\xff]+ HTTP/1\.1\Z")
+_MAX_FIELDS = 512
+_MAX_FIELD_BYTES = 512
 
 
-def request_head(method: str, target: str, headers: Iterable[tuple[str, str]]) -> bytes:
-    """Request line, headers and the blank line.  Raises ValueError for what could be read as anything else."""
-    lines = [f"{method} {target} HTTP/1.1".encode("latin-1")]
-    lines += [f"{name}: {value}".encode("latin-1") for name, value in headers]
-    if _REQUEST_LINE.match(lines[0]) is None or not all(map(FIELD.match, lines[1:])):
+class FieldCache:
+    """Header lines; requests mostly say in most of them what others have said.
+
+    Forgets all when it is full.
+    """
+
+    __slots__ = ("_lines", "_without")
+
+    def __init__(self, without: Set[str] = frozenset()) -> None:
+        """*without*: names in lower case that have no line."""
+        self._lines: dict[tuple[str, str], bytes] = {}
+        self._without = without
+
+    def lines(self, fields: Iterable[tuple[str, str]]) -> list[bytes]:
+        """Each with its line break.  Raises ValueError for what could be read as anything else."""
+        known = self._lines
+        found = []
+        for field in fields:
+            line = known.get(field)
+            found.append(self._line(field) if line is None else line)
+        return found
+
+    def _line(self, field: tuple[str, str]) -> bytes:
+        name, value = field
+        line = b""
+        if name.lower() not in self._without:
+            line = f"{name}: {value}".encode("latin-1")
+            if FIELD.match(line) is None:
+                raise ValueError("this header has no safe form")
+            line += b"\r\n"
+        if len(name) + len(value) <= _MAX_FIELD_BYTES:
+            if len(self._lines) >= _MAX_FIELDS:
+                self._lines.clear()
+            self._lines[field] = line
+        return line
+
+
+_REQUEST_LINE = re.compile(rb"[A-Z]{1,20} [\x21-\x7e\x80-\xff]+ HTTP/1\.1\r\n\Z")
+
+
+def request_head(method: str, target: str, lines: Iterable[bytes]) -> bytes:
+    """Request line, headers (``FieldCache.lines``) and the blank line.
+
+    Raises ValueError for what could be read as anything else.
+    """
+    line = f"{method} {target} HTTP/1.1\r\n".encode("latin-1")
+    if _REQUEST_LINE.match(line) is None:
         raise ValueError("this request has no safe form")
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+    return b"".join((line, *lines, b"\r\n"))
 
 
 @dataclass(frozen=True, slots=True)

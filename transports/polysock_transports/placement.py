@@ -21,6 +21,7 @@ NODE_ID_CHARS = 8
 _NODE_ID = re.compile(rf"[A-Za-z0-9]{{{NODE_ID_CHARS}}}\Z")
 _SECRET_BYTES = 15  # 120 random bits, 20 characters: as many as an id has without a tag
 _SCORE_BYTES = 8
+_MAX_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Placement:
         """Counts the changes of which nodes there are."""
         self._by_id: dict[str, Node] = {}
         self._scored: tuple[tuple[bytes, Node], ...] = ()  # in the order in which they joined
+        self._homes: dict[str, Node] = {}  # of the ids that were asked for lately; forgets all when it is full
         self.update((own,))
 
     @property
@@ -66,6 +68,7 @@ class Placement:
         if found.keys() != self._by_id.keys():
             self.version += 1
         self._by_id = found
+        self._homes.clear()
         ordered = sorted(found.values(), key=lambda node: (node.joined_ms, node.id))
         self._scored = tuple((node.id.encode("ascii"), node) for node in ordered)
 
@@ -85,8 +88,15 @@ class Placement:
         """The node on which *session_id* is to be: the same on every node that knows the same nodes."""
         if len(self._scored) == 1:
             return self.own
-        text = _bytes_of(session_id)
-        return max(self._scored, key=lambda one: (_score(one[0], text), one[0]))[1]
+        homes = self._homes
+        home = homes.get(session_id)
+        if home is None:
+            text = _bytes_of(session_id)
+            home = max(self._scored, key=lambda one: (_score(one[0], text), one[0]))[1]
+            if len(homes) >= _MAX_REMEMBERED:
+                homes.clear()
+            homes[session_id] = home
+        return home
 
     def earlier_homes(self, session_id: str) -> list[Node]:
         """The nodes that were the home before later ones joined, the latest first, without the home of now.

@@ -13,6 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .clock import Clock, LoopClock
@@ -24,11 +25,12 @@ from .placement import Node, Placement
 from .relayed import NOT_HELD, Passing
 from .relaypool import RelayPools
 from .relayport import RelayPort, relay_port
-from .relaywire import ASK, HELD, LIST, SERVE, Passed, relayed_request
+from .relaywire import ASK, HELD, LIST, SERVE, Passed, RequestWriter
 from .wire import Refusal, Route
 
 if TYPE_CHECKING:
     from .gateway import Gateway, GatewayHandler
+    from .pipes import Exchange
 
 __all__ = ["Relay"]
 
@@ -57,6 +59,7 @@ class Relay:
         ``full`` (over ``max_relay_connections``).  Other nodes: ``outages``, and ``refused``, connections of whoever is
         none.  Moved sessions: ``questions``, ``moved`` (found elsewhere)."""
         self._secret = secret
+        self._writer = RequestWriter()
         self._pools = RelayPools(placement, secret, limits, self.clock, self.counters)
         self._ports: list[RelayPort] = []
         self._moved: dict[Gateway, Moved] = {}
@@ -154,18 +157,24 @@ class Relay:
         handler.passing = None
         return answered
 
-    def fail(self, handler: GatewayHandler, route: Route, *, is_held: bool) -> None:
-        """A request was not answered by the node it was passed on to; *is_held* False: it does not hold the session."""
+    def fail(self, handler: GatewayHandler, route: Route, exchange: Exchange, *, is_held: bool) -> None:
+        """A request was not answered by the node it was passed on to; *is_held* False: it does not hold the session.
+
+        *exchange* is for the answer.  Never raises: who calls this has other requests to look after.
+        """
         gateway = handler.gateway
         if not is_held:
             self._moved_of(gateway).forget(route.session_id)
         # The application's own handler cannot be asked any more: its connection is not as Tornado left it.
-        if is_held or gateway.base_handler is not None:
-            answering = handler.relay_failed(route)
-        else:
-            answering = handler.serve_here(route)
+        serve = handler.relay_failed if is_held or gateway.base_handler is not None else handler.serve_here
+        try:
+            answering = serve(route)
+        except Exception:
+            log.exception(_FAILED)
+            exchange.abort()
+            return
         if answering is not None:
-            gateway.lane.keep(answering, _log_failure)
+            gateway.lane.keep(answering, partial(_answered_late, exchange))
 
     def _owner(self, session_id: str) -> Node | None:
         """The other live node that has made *session_id*."""
@@ -182,21 +191,23 @@ class Relay:
     def _send(self, handler: GatewayHandler, route: Route, node: Node, mode: str, passing: Passing) -> None:
         self.counters["relayed"] += 1
         try:
-            data = self._request(handler, mode, handler.body)
+            upgrade = handler.request.headers["Upgrade"] if passing.over is not None else ""
+            data = self._request(handler, mode, handler.body, upgrade)
         except ValueError:
             passing.refuse(Refusal(400, "This request cannot be passed on.\n"))
             return
-        connection = None if self._stopped else self._pools.send(node, data, passing)
+        client = route.session_id if route.kind == "receive" else ""
+        connection = None if self._stopped else self._pools.send(node, data, passing, client)
         if connection is None:
             passing.fail()
         else:
             passing.connection = connection
 
-    def _request(self, handler: GatewayHandler, mode: str, body: bytes) -> bytes:
+    def _request(self, handler: GatewayHandler, mode: str, body: bytes, upgrade: str = "") -> bytes:
         request = handler.request
         passed = Passed(mode, self.placement.own.id, handler.client_address, request.protocol)
         method, target = request.method or "", request.uri or ""
-        return relayed_request(method, target, request.headers.get_all(), passed, body, request.host)
+        return self._writer.write(method, target, request.headers.get_all(), passed, body, request.host, upgrade)
 
     # -- sessions that have moved
 
@@ -297,6 +308,10 @@ class _Question:
             self.answer.set_result((status, bytes(self._body)))
 
 
-def _log_failure(answering: asyncio.Future[None]) -> None:
+_FAILED = "a request failed that another node did not answer"
+
+
+def _answered_late(exchange: Exchange, answering: asyncio.Future[None]) -> None:
     if not answering.cancelled() and answering.exception() is not None:
-        log.error("a request failed that another node did not answer", exc_info=answering.exception())
+        log.error(_FAILED, exc_info=answering.exception())
+        exchange.abort()

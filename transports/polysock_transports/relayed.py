@@ -138,7 +138,7 @@ class Passing:
             exchange.abort()
         else:
             handler.keep_answer(exchange)
-            relay.fail(handler, route, is_held=is_held)
+            relay.fail(handler, route, exchange, is_held=is_held)
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer it here."""

@@ -67,6 +67,7 @@ class NodeConnection(Outflow):
         "_said",
         "_switched",
         "_timer",
+        "client",
         "idle_since",
         "is_ready",
         "node",
@@ -76,6 +77,8 @@ class NodeConnection(Outflow):
         super().__init__(pools.lane)
         self._socket = None  # it is asyncio's own
         self.node = node
+        self.client = ""
+        """Whose request it had last; empty where that does not matter."""
         self.idle_since = 0.0
         self.is_ready = False
         """Whether both sides have shown who they are."""
@@ -269,13 +272,36 @@ class NodeConnection(Outflow):
 class _Pool:
     """The connections to one node."""
 
-    __slots__ = ("all", "idle", "opening", "unopened")
+    __slots__ = ("all", "idle", "idle_of", "opening", "unopened")
 
     def __init__(self) -> None:
         self.all: set[NodeConnection] = set()
         self.idle: dict[NodeConnection, None] = {}  # in the order in which they fell idle
+        self.idle_of: dict[str, NodeConnection] = {}  # client -> the one of them that had its last request
         self.opening: set[NodeConnection] = set()
         self.unopened: dict[NodeConnection, None] = {}  # in the order in which their turn comes
+
+    def take(self, client: str) -> NodeConnection | None:
+        """The idle one that *client* had; else the latest, so that the others grow old."""
+        connection = self.idle_of.get(client)
+        if connection is None:
+            if not self.idle:
+                return None
+            connection = next(reversed(self.idle))
+        self.withdraw(connection)
+        return connection
+
+    def put_back(self, connection: NodeConnection) -> None:
+        """*connection* has nothing to do."""
+        self.idle[connection] = None
+        if connection.client:
+            self.idle_of[connection.client] = connection
+
+    def withdraw(self, connection: NodeConnection) -> None:
+        """*connection* is not idle, if it was."""
+        self.idle.pop(connection, None)
+        if self.idle_of.get(connection.client) is connection:
+            del self.idle_of[connection.client]
 
     def open_next(self) -> None:
         """As many as may open at a time."""
@@ -310,19 +336,24 @@ class RelayPools:
     def __len__(self) -> int:
         return sum(len(pool.all) for pool in self._pools.values())
 
-    def send(self, node: Node, request: bytes, answer: Answer) -> NodeConnection | None:
-        """Have *node* answer *request*; None where there are too many connections to it already."""
+    def send(self, node: Node, request: bytes, answer: Answer, client: str = "") -> NodeConnection | None:
+        """Have *node* answer *request*; None where there are too many connections to it already.
+
+        *client* is for who asks the same again and again: a node knows what came last on the same connection.
+        """
         pool = self._pools.get(node.id)
         if pool is None:
             pool = self._pools[node.id] = _Pool()
-        if pool.idle:
-            connection, _ = pool.idle.popitem()  # the latest, so that the others grow old
-            connection.ask(request, answer)
-            return connection
+        idle = pool.take(client)
+        if idle is not None:
+            idle.client = client
+            idle.ask(request, answer)
+            return idle
         if len(pool.all) >= self.limits.max_relay_connections:
             self.counters["full"] += 1
             return None
         connection = NodeConnection(self, node, request, answer)
+        connection.client = client
         pool.all.add(connection)
         pool.unopened[connection] = None
         connection.wait()
@@ -360,7 +391,7 @@ class RelayPools:
     def release(self, connection: NodeConnection) -> None:
         """*connection* has nothing to do."""
         connection.idle_since = self.clock.now()
-        self._pools[connection.node.id].idle[connection] = None
+        self._pools[connection.node.id].put_back(connection)
         if self._timer is None:
             self._timer = self.clock.call_later(self.limits.relay_idle_s, self._sweep)
 
@@ -372,7 +403,7 @@ class RelayPools:
             return
         pool.all.discard(connection)
         pool.opening.discard(connection)
-        pool.idle.pop(connection, None)
+        pool.withdraw(connection)
         pool.unopened.pop(connection, None)
         if pool.all:
             pool.open_next()

@@ -13,9 +13,9 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from .http1 import OF_THE_CONNECTION, request_head
+from .http1 import OF_THE_CONNECTION, FieldCache, request_head
 from .placement import NODE_ID_CHARS
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "RELAY_HEADER",
     "SERVE",
     "Passed",
+    "RequestWriter",
     "answer",
     "greeting",
     "listener_proof",
@@ -35,7 +36,6 @@ __all__ = [
     "read_answer",
     "read_greeting",
     "read_passed",
-    "relayed_request",
 ]
 
 _MAGIC = b"polysock-relay/1 "
@@ -106,8 +106,7 @@ LIST = "list"
 _MODES = frozenset((SERVE, HELD, ASK, LIST))
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(NamedTuple):
     """What is said of a request that was passed on."""
 
     mode: str
@@ -132,35 +131,40 @@ def read_passed(value: str) -> Passed:
     return Passed(*parts)
 
 
-def relayed_request(
-    method: str, target: str, headers: Iterable[tuple[str, str]], passed: Passed, body: bytes, host: str
-) -> bytes:
-    """A request as it is passed on: that of the client, byte for byte but for what is the connection's own.
+class RequestWriter:
+    """Writes requests as they are passed on: the clients', byte for byte but for what is the connection's own."""
 
-    *headers* may lack Host, which then is *host* (HTTP/1.0).  A header that Connection names is kept: the nodes are one
-    server, and no client may hide its Origin from one of them.  Raises ValueError for what has no safe form.
-    """
-    upgrade = ""
-    kept: list[tuple[str, str]] = []
-    has_host = False
-    for name, value in headers:
-        key = name.lower()
-        if key == "upgrade":
-            upgrade = value
-        elif key not in OF_THE_CONNECTION and key not in _OURS:
-            kept.append((name, value))
-            has_host = has_host or key == "host"
-    if not has_host:
-        kept.insert(0, ("Host", host))
-    if upgrade.lower() == "websocket":
-        kept += [("Connection", "Upgrade"), ("Upgrade", upgrade)]
-    elif method != "GET":
-        kept.append(("Content-Length", str(len(body))))
-    elif body:
-        raise ValueError("a GET that is passed on has no body")
-    kept.append((RELAY_HEADER, f"{passed.mode} {passed.node_id} {passed.address} {passed.scheme}"))
-    return request_head(method, target, kept) + body
+    __slots__ = ("_clients", "_own")
+
+    def __init__(self) -> None:
+        self._clients = FieldCache(_NOT_PASSED_ON)
+        self._own = FieldCache()
+
+    def write(
+        self,
+        method: str,
+        target: str,
+        headers: Iterable[tuple[str, str]],
+        passed: Passed,
+        body: bytes,
+        host: str,
+        upgrade: str = "",
+    ) -> bytes:
+        """*host* counts, not what *headers* say of it; *upgrade* is for a request that wants to be a WebSocket.
+
+        A header that Connection names is kept: the nodes are one server, and no client may hide its Origin from one of
+        them.  Raises ValueError for what has no safe form.
+        """
+        own = [("Host", host), (RELAY_HEADER, f"{passed.mode} {passed.node_id} {passed.address} {passed.scheme}")]
+        # By the method alone: a body without its length would be the next request, and another client's.
+        if method != "GET":
+            own.append(("Content-Length", str(len(body))))
+        elif body:
+            raise ValueError("a GET that is passed on has no body")
+        elif upgrade:
+            own += (("Connection", "Upgrade"), ("Upgrade", upgrade))
+        return request_head(method, target, (*self._own.lines(own), *self._clients.lines(headers))) + body
 
 
 # Expect was met by whoever read the body.
-_OURS = frozenset((RELAY_HEADER.lower(), "expect"))
+_NOT_PASSED_ON = OF_THE_CONNECTION | {RELAY_HEADER.lower(), "expect", "host"}
