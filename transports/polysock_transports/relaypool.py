@@ -327,6 +327,7 @@ class RelayPools:
             read_bytes=limits.read_chunk_bytes,
             high_bytes=limits.pipe_high_bytes,
             write_timeout_s=limits.write_timeout_s,
+            in_order=True,  # requests of one client may be on their way side by side
         )
         self.heads: dict[bytes, ResponseHead] = {}
         self._pools: dict[str, _Pool] = {}

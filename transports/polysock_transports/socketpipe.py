@@ -24,14 +24,16 @@ log = logging.getLogger("polysock.gateway")
 class Lane:
     """What the taken-over connections of one endpoint share."""
 
-    __slots__ = ("buffer", "high_bytes", "waiting", "write_timeout_s")
+    __slots__ = ("_in_order", "buffer", "high_bytes", "waiting", "write_timeout_s")
 
-    def __init__(self, *, read_bytes: int, high_bytes: int, write_timeout_s: float) -> None:
-        """*read_bytes*: how much is read at a time; *high_bytes*: the backlog from which a peer is slow."""
+    def __init__(self, *, read_bytes: int, high_bytes: int, write_timeout_s: float, in_order: bool = False) -> None:
+        """*read_bytes*: how much is read at a time; *high_bytes*: the backlog from which a peer is slow; *in_order*:
+        whether what is written to one connection before another in a turn of the loop is sent before it."""
         # Every read is handled before the next one begins: an endpoint lives in one event loop.
         self.buffer = memoryview(bytearray(read_bytes))
         self.high_bytes = high_bytes
         self.write_timeout_s = write_timeout_s
+        self._in_order = in_order
         self.waiting: list[Outflow] = []
         """Those that are sent at the end of this turn of the loop; who is the first calls ``send_soon``."""
 
@@ -43,7 +45,7 @@ class Lane:
         # The later half first.  Who was served in the turn before mostly comes first in the next one too: epoll tells
         # of sockets in that order.  Whoever is sent first has the most time to be back before the loop looks again.
         # If both are the same ones, uvloop, which looks right after this, serves them twice as often as the others.
-        half = len(waiting) // 2
+        half = 0 if self._in_order else len(waiting) // 2
         for outflow in waiting[half:] + waiting[:half]:
             try:
                 outflow.send()
