@@ -190,6 +190,35 @@ async def test_polls_come_again_on_the_connection_that_they_had() -> None:
             client.abort()
 
 
+async def test_polls_that_come_again_are_passed_on_again_where_their_node_is() -> None:
+    """The node in front knows them to the byte, and looks anew where the session is."""
+    async with nodes(3) as made:
+        wrong, owner, third = made
+        made.update(third)  # as if it had not come yet
+        made.clock.advance(wrong.relay.limits.relay_settle_s)
+        ids = (made.session_id(owner) for _ in range(1000))
+        session_id = next(one for one in ids if third.placement.home_of(one).id == third.node.id)
+        client = await made.client(session_id, wrong)
+        served = []
+        for text in ("a", "b", "c"):
+            await parked(client, owner)
+            served.append(lane_connections(wrong)[-1]._again)
+            owner.made[-1].send(text)
+            assert await client.message() == text
+        assert served[0] is not None
+        assert len(set(served)) == 1
+        assert wrong.relay.counters["relayed"] >= 4
+        made.update()  # its home is another node now, which asks the one that holds it
+        await client.send("d")
+        assert await client.message() == "d"
+        assert third.relay.counters["moved"] == 1
+        # And where nobody holds it, it is opened.
+        for here in made.all:
+            here.placement.update([here.node])
+        assert await client.frame() == "o"
+        assert session_id in wrong.sockjs._gateway.store.ids()
+
+
 async def test_many_requests_at_once_open_their_connections_in_turn() -> None:
     """A listener lets few knock at one time; none of these may fail for that."""
     async with nodes(2, max_relay_handshakes=8) as made:

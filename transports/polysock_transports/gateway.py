@@ -212,6 +212,8 @@ class GatewayHandler:
     gateway: Gateway
     #: Whether sessions have ids of ours, which name the node that made them, and not of their clients.
     ids_are_ours = False
+    is_elsewhere = False
+    """Whether this is a poll that was passed on to another node."""
     passing: Passing | None = None
     """Where this is to become another node's WebSocket: who waits for that node."""
     _carrier: HttpTransport | None = None

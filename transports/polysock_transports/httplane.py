@@ -174,6 +174,7 @@ class LaneRequest:
         _carrier: HttpTransport | None
         _exchange: Exchange | None
         _route: Any
+        is_elsewhere: bool
 
         def initialize(self, gateway: Gateway) -> None: ...
 
@@ -201,21 +202,32 @@ class LaneRequest:
     @property
     def may_repeat(self) -> bool:
         """Whether ``again`` would do for the same request."""
-        return self._carrier is not None and self.gateway.origins.is_fixed
+        return (self._carrier is not None or self.is_elsewhere) and self.gateway.origins.is_fixed
 
     def again(self, uri: str | None) -> bool:
         """Serve the same request once more, its answer being over; False where it has to be judged anew.
 
         *uri*: where that is not as before.  What the head says is the same, so what was found about it is too.
         """
-        route = self._route
-        if self.gateway.store.get(route.session_id) is None:
+        route, gateway = self._route, self.gateway
+        relay: Any = gateway.relay
+        node = None
+        if self.is_elsewhere:
+            node = relay.node_of_poll(self, route.session_id) if relay is not None else None
+            if node is None:
+                return False
+        elif gateway.store.get(route.session_id) is None:
             return False
-        if uri is not None:
-            self._uri = uri
         self._started = time.monotonic()
         self._exchange = None
-        self._receive(route)
+        if uri is not None:
+            self._uri = uri
+        if node is None:
+            self._receive(route)
+        else:
+            if uri is not None:
+                self.request = self.request.again(uri, self._started)
+            relay.poll_again(self, route, node)
         return True
 
     def _keep(self, carrier: HttpTransport) -> None:

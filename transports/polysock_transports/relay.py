@@ -136,6 +136,18 @@ class Relay:
         self._pass_on(handler, route, holder, HELD)
         return None
 
+    def node_of_poll(self, handler: GatewayHandler, session_id: str) -> Node | None:
+        """The node to which a poll of a client belongs that was passed on before; None where that has to be found."""
+        if handler.gateway.store.get(session_id) is not None:
+            return None
+        if handler.ids_are_ours:
+            return self._owner(session_id)
+        home = self.placement.home_of(session_id)
+        return None if home.id == self.placement.own.id else home
+
+    def poll_again(self, handler: GatewayHandler, route: Route, node: Node) -> None:
+        self._pass_on(handler, route, node, SERVE)
+
     def socket_node(self, handler: GatewayHandler, session_id: str) -> Node | None:
         """The node to which a WebSocket belongs that names a session; None for this one."""
         if not handler.ids_are_ours or not session_id or handler.passed is not None:
@@ -185,6 +197,8 @@ class Relay:
 
     def _pass_on(self, handler: GatewayHandler, route: Route, node: Node, mode: str) -> None:
         passing = Passing(handler, route, self.limits, is_held=mode == HELD)
+        if mode == SERVE:
+            handler.is_elsewhere = True
         passing.open()
         self._send(handler, route, node, mode, passing)
 
