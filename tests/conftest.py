@@ -15,7 +15,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from browserlab import Engine, EngineMissing, open_engine
+from browserlab import Engine, EngineMissing, HtmlUnit, open_engine
 from support.loops import LOOPS
 from support.needs import lacking, need_npm
 
@@ -80,12 +80,13 @@ def phantomjs() -> Iterator[Engine]:
 def htmlunit() -> Iterator[Callable[[str], Engine]]:
     """A function from an emulated browser's name, such as INTERNET_EXPLORER_8, to its engine."""
     with ExitStack() as stack:
-        engines: dict[str, Engine] = {}
+        built: list[Engine] = []
 
         def get(browser: str) -> Engine:
-            if browser not in engines:
-                jar = need_npm("selenium-server", HTMLUNIT_JAR)
-                engines[browser] = started(stack, "htmlunit", binary=jar, browser=browser)
-            return engines[browser]
+            if not built:
+                built.append(started(stack, "htmlunit", binary=need_npm("selenium-server", HTMLUNIT_JAR)))
+            engine = built[0]
+            assert isinstance(engine, HtmlUnit)
+            return engine.emulating(browser)
 
         yield get

@@ -10,6 +10,7 @@ name.  ``run`` blocks: serve the page from another thread or process.  Nothing h
 from __future__ import annotations
 
 import contextlib
+import copy
 import http.client
 import json
 import os
@@ -473,6 +474,12 @@ class HtmlUnit(OneShot):
             capture_output=True,
         )
         self.path = jar + os.pathsep + classes
+
+    def emulating(self, browser: str) -> HtmlUnit:
+        """This one as another browser, while this one lives."""
+        other = copy.copy(self)
+        other.browser = browser
+        return other
 
     def command(self, url: str, timeout: float) -> list[str]:
         speed = ["-XX:TieredStopAtLevel=1", "-Xshare:auto"]

@@ -46,7 +46,7 @@ class Client:
 
     async def run(self) -> None:
         chance = self.crowd.chance
-        await asyncio.sleep(chance.uniform(0, REST_S))
+        await self.crowd.rest()
         while not self.crowd.is_over:
             life = KINDS[self.kind](self.crowd.base)
             try:
@@ -59,7 +59,7 @@ class Client:
             finally:
                 self.heard_at = 0.0
                 life.close()
-            await asyncio.sleep(chance.uniform(0, REST_S))
+            await self.crowd.rest()
 
     async def _break_off_early(self, life: Life, how: str) -> None:
         self.crowd.resets[f"before: {how}"] += 1
@@ -94,7 +94,8 @@ class Client:
             until = time.monotonic() + chance.uniform(1, LIFE_S)
             while time.monotonic() < until and not crowd.is_over:
                 # A goodbye that nobody has asked for ends this too.
-                await asyncio.wait((hearing,), timeout=min(chance.expovariate(1 / PAUSE_S), MAX_PAUSE_S))
+                pause = crowd.no_longer(min(chance.expovariate(1 / PAUSE_S), MAX_PAUSE_S))
+                await asyncio.wait((hearing,), timeout=pause)
                 if hearing.done():
                     return hearing.result()
                 await self._say(life)
@@ -172,7 +173,7 @@ class Crowd:
     def __init__(self, base: str, count: int, seed: int) -> None:
         self.base = base
         self.chance = random.Random(seed)
-        self.is_over = False
+        self.end = float("inf")
         self.opened = self.left = self.said = self.heard = self.broadcasts = 0
         self.resets: Counter[str] = Counter()
         self.wrong: list[str] = []
@@ -183,13 +184,23 @@ class Crowd:
         if len(self.wrong) < MAX_KEPT:
             self.wrong.append(text[:500])
 
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.end
+
+    def no_longer(self, seconds: float) -> float:
+        """So many, or those until the end."""
+        return max(0.0, min(seconds, self.end - time.monotonic()))
+
+    async def rest(self) -> None:
+        await asyncio.sleep(self.no_longer(self.chance.uniform(0, REST_S)))
+
     async def run(self, seconds: float) -> None:
         """Let them come and go for so long, and all of them go."""
+        self.end = time.monotonic() + seconds
         tasks = {asyncio.ensure_future(client.run()): client for client in self.clients}
-        end = time.monotonic() + seconds
         while pending := {task for task in tasks if not task.done()}:
             now = time.monotonic()
-            self.is_over = now >= end
             for task in pending:
                 if (since := tasks[task].heard_at) and now - since > PATIENCE_S:
                     self.note(f"{tasks[task].kind}: nothing came for {PATIENCE_S:.0f} s")

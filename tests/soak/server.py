@@ -32,6 +32,8 @@ BACKLOG = 4096
 TICK_S = 1.0
 #: Short, so that there are many.
 HEARTBEAT_S = 5.0
+#: How long a session outlives its last request.
+DISCONNECT_DELAY_S = 5.0
 #: Long-lived responses end now and then.
 RESPONSE_LIMIT_BYTES = 16 * 1024
 MAX_KEPT = 20
@@ -49,6 +51,7 @@ class House:
         settings = {
             "heartbeat_delay": heartbeat_s,
             "heartbeat_timeout_s": patience_s,
+            "disconnect_delay": min(DISCONNECT_DELAY_S, patience_s),
             "plain_poll_timeout_s": patience_s,
             "legacy_handshake_timeout_s": patience_s,
             "legacy_poll_s": heartbeat_s,
