@@ -76,9 +76,10 @@ class Program:
             return found
 
 
-def hang_up_as_usual() -> None:
-    """These tests may run under nohup themselves."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def signals_as_usual() -> None:
+    """These tests may themselves run under nohup, or in the background of a shell."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
@@ -98,7 +99,7 @@ def started(command: list[str], env: dict[str, str] | None = None) -> Iterator[P
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=hang_up_as_usual,  # one call, which takes no lock
+        preexec_fn=signals_as_usual,  # one call, which takes no lock
         env={**os.environ, **(env or {})},
     ) as child:
         # Whatever hangs is ended, so that no read below waits for ever; the group is this program's own.
@@ -417,7 +418,7 @@ def test_a_closed_terminal_ends_it(count: int) -> None:
 
 
 def test_what_a_worker_starts_may_be_interrupted() -> None:
-    usual = subprocess.check_output([sys.executable, "-c", IGNORED], text=True, preexec_fn=hang_up_as_usual).split()
+    usual = subprocess.check_output([sys.executable, "-c", IGNORED], text=True, preexec_fn=signals_as_usual).split()
     with running() as (program, _):
         assert program.about()["ignored_by_children"] == usual
         assert program.end() == 0
