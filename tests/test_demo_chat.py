@@ -376,7 +376,6 @@ async def test_several_workers_at_a_prompt(monkeypatch: pytest.MonkeyPatch) -> N
             bob, two = await come("Bob", elsewhere=one)
             await ann.emit("say", "hello")
             assert (await bob.event("said"))["text"] == "hello"
-            assert (await ann.event("said"))["text"] == "hello"  # and that each Bob before this one has left
             workers = children(process.pid)
             assert len(workers) == 2
             os.kill(workers[0], signal.SIGKILL)
