@@ -340,6 +340,28 @@ async def test_who_says_nothing_is_tornados_after_a_while(monkeypatch: pytest.Mo
             wire.close()
 
 
+async def test_one_silent_client_that_fails_does_not_keep_the_others(
+    quiet: Quiet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fails(Counted):
+        def handle_stream(self, stream: Any, address: Any) -> None:
+            if not self.tornados:
+                self.tornados += 1
+                raise RuntimeError("not this one")
+            super().handle_stream(stream, address)
+
+    quiet.expect("a new connection failed")
+    monkeypatch.setattr(entrance, "SILENT_S", 0.001)
+    server = Fails(Application([("/own", Own)], log_function=lambda handler: None))
+    async with serving_with(server) as base:
+        wires = [await Wire.open(base) for _ in range(3)]
+        await until(lambda: server.tornados == 3)
+        assert not server._newcomers
+        assert server._timer is None
+        for wire in wires:
+            wire.close()
+
+
 async def test_who_leaves_without_a_word_is_forgotten() -> None:
     here = Here()
     async with served(here) as base:

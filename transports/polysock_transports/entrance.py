@@ -175,12 +175,7 @@ class _Newcomer:
         if not data:
             self._sock.close()
             return
-        try:
-            if not _enter(self._server, self._sock, self._address, data):
-                pass_on(self._server, self._sock, self._address, data)
-        except Exception:
-            log.exception("a new connection failed")
-            self._sock.close()
+        self._serve(data)
 
     def _wait_no_more(self) -> None:
         if self._is_waiting:
@@ -191,7 +186,15 @@ class _Newcomer:
     def give_up(self) -> None:
         """It is silent: let Tornado have it."""
         self._wait_no_more()
-        pass_on(self._server, self._sock, self._address, b"")
+        self._serve(b"")
+
+    def _serve(self, data: bytes) -> None:
+        try:
+            if not data or not _enter(self._server, self._sock, self._address, data):
+                pass_on(self._server, self._sock, self._address, data)
+        except Exception:
+            log.exception("a new connection failed")
+            self._sock.close()
 
     async def close(self) -> None:
         """Close the connection; ``HTTPServer.close_all_connections`` calls this."""
