@@ -303,9 +303,9 @@ class Requests(Life):
     def greeting(self) -> bytes:
         return request_bytes("127.0.0.1", "GET", self.path)
 
+    @abstractmethod
     def posted(self, texts: Sequence[str]) -> tuple[str, str, HeaderList]:
         """Path, body and header fields of the request that says *texts*."""
-        raise NotImplementedError
 
     async def say(self, texts: Sequence[str]) -> None:
         await self.post(*self.posted(texts))
