@@ -35,6 +35,15 @@ POLL_SECONDS = 0.05
 NO_PRELOAD = "this engine has no preload: let the page remove the globals itself"
 NO_PROXY: dict[str, str | None] = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "")
 RESULT = "window.__result ? String(window.__result) : ''"
+#: What a page that has no result shows, and the frames in it.
+SHOWN = """(function shown(where) {
+    var text = '', i;
+    try {
+        text = where.location.href + ' shows: ' + where.document.body.innerText.slice(-1500);
+        for (i = 0; i < where.frames.length; i += 1) { text += ' | ' + shown(where.frames[i]); }
+    } catch (e) { text += ' (' + e + ')'; }
+    return text;
+})(window)"""
 
 T = TypeVar("T")
 
@@ -139,6 +148,13 @@ class Engine:
             time.sleep(POLL_SECONDS)
         return None
 
+    def result(self, evaluate: Callable[[str], str | None], timeout: float) -> str | None:
+        """The page's result, by evaluating expressions in it; where it has none, the log tells what it shows."""
+        value = self.poll(lambda: evaluate(RESULT), timeout)
+        if value is None:
+            self.log.append(f"without a result {evaluate(SHOWN)}")
+        return value
+
 
 class Chromium(Engine):
     """Chromium over its own debugging protocol (CDP); no driver program is needed."""
@@ -187,14 +203,14 @@ class Chromium(Engine):
                 rpc.call("Page.addScriptToEvaluateOnNewDocument", {"source": preload})
             rpc.call("Page.navigate", {"url": url}, timeout=timeout)
 
-            def ask() -> Any:
+            def evaluate(expression: str) -> Any:
                 try:
-                    out = rpc.call("Runtime.evaluate", {"expression": RESULT, "returnByValue": True})
+                    out = rpc.call("Runtime.evaluate", {"expression": expression, "returnByValue": True})
                 except RuntimeError:  # the context goes away while the page is replaced
                     return None
                 return out.get("result", {}).get("value")
 
-            return self.poll(ask, timeout)
+            return self.result(evaluate, timeout)
         finally:
             for event in rpc.events:
                 if event.get("method") == "Runtime.exceptionThrown":
@@ -278,17 +294,17 @@ class Firefox(Engine):
                 )["script"]
             self.rpc.call("browsingContext.navigate", {"context": context, "url": url, "wait": "none"}, timeout=timeout)
 
-            def ask() -> Any:
+            def evaluate(expression: str) -> Any:
                 try:
                     out = self.rpc.call(
                         "script.evaluate",
-                        {"expression": RESULT, "target": {"context": context}, "awaitPromise": False},
+                        {"expression": expression, "target": {"context": context}, "awaitPromise": False},
                     )
                 except RuntimeError:  # the realm goes away while the page is replaced
                     return None
                 return out.get("result", {}).get("value")
 
-            return self.poll(ask, timeout)
+            return self.result(evaluate, timeout)
         finally:
             if script:
                 self.rpc.call("script.removePreloadScript", {"script": script})
@@ -373,8 +389,11 @@ class WebKitGTK(Engine):
             raise NotImplementedError(NO_PRELOAD)
         self.ask("POST", f"{self.session}/timeouts", {"pageLoad": int(timeout * 1000), "script": 5000})
         self.ask("POST", f"{self.session}/url", {"url": url}, timeout + STOP_SECONDS)
-        script = {"script": f"return {RESULT}", "args": []}
-        return self.poll(lambda: self.ask("POST", f"{self.session}/execute/sync", script), timeout)
+
+        def evaluate(expression: str) -> Any:
+            return self.ask("POST", f"{self.session}/execute/sync", {"script": f"return {expression}", "args": []})
+
+        return self.result(evaluate, timeout)
 
     def close(self) -> None:
         if hasattr(self, "session"):
