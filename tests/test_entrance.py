@@ -227,7 +227,7 @@ async def test_unix_sockets(tmp_path: Path) -> None:
     here = Here()
     here.server.add_socket(bind_unix_socket(str(tmp_path / "socket")))
     reader, writer = await asyncio.open_unix_connection(str(tmp_path / "socket"))
-    async with Wire(reader, writer, "localhost", 5) as wire:
+    async with Wire(reader, writer, "localhost") as wire:
         assert (await wire.request("POST", "/s/000/a/xhr")).body == b"o\n"
         assert here.tornados == 0
         assert await own(wire) == {"ip": "0.0.0.0", "protocol": "http"}
