@@ -79,9 +79,12 @@ function textsOf(list, id) {
 
 function peopleIn(where) { return byId('people', where).getElementsByTagName('li').length; }
 
-function untilAnswered() {
+/* Say it, see it answered; who was there before, as the other one may leave as soon as he has what he waits for. */
+function untilAnswered(text) {
+  var people = shown('people');
+  say(text);
   until(function () { return sees('answer <b>'); }, function () {
-    result({ people: shown('people'), state: shown('state'), log: shown('log') });
+    result({ people: people, state: shown('state'), log: shown('log') });
   });
 }
 
@@ -89,22 +92,22 @@ var drivers = {
   /* Answers whoever greets. */
   answer: function () {
     until(function () { return sees('hello from '); }, function () {
-      say('answer <b>&amp;</b> "\u00e9\u6f22\ud83d\ude00"');
-      untilAnswered();
+      untilAnswered('answer <b>&amp;</b> "\u00e9\u6f22\ud83d\ude00"');
     });
   },
 
   /* Greets the second one who comes. */
   greet: function () {
     until(function () { return peopleIn() === 2; }, function () {
-      say('hello from the other one');
-      untilAnswered();
+      untilAnswered('hello from the other one');
     });
   },
 
-  /* Three chats in frames, each over another transport; Bob means harm, writes to Ann alone, and leaves. */
+  /* Three chats in frames, each over another transport; Bob means harm, writes to Ann alone, and leaves. ?NAME is after
+     their own names: whom the server has not missed yet keeps his. */
   three: function () {
-    var ways = ['jsonp-polling', 'websocket', 'xhr-streaming'], names = ['Ann', '<i>Bob</i>', 'Eve'], frames = [], frame, i, ann, bob, eve;
+    var ways = ['jsonp-polling', 'websocket', 'xhr-streaming'], last = location.search.slice(1), frames = [], frame, i, ann, bob, eve;
+    var names = ['Ann ' + last, '<i>Bob</i> ' + last, 'Eve ' + last];
     for (i = 0; i < ways.length; i += 1) {
       frame = document.createElement('iframe');
       frame.src = '/chat.html?room=' + encodeURIComponent(location.search) + '&nick=' + encodeURIComponent(names[i]) + '&transport=' + ways[i];
@@ -121,11 +124,11 @@ var drivers = {
       say('from Eve', eve);
       until(all(frames, function (one) { return sees('from Ann', one) && sees('<img src=x', one) && sees('from Eve', one); }), function () {
         var buttons = byId('people', bob).getElementsByTagName('button');
-        buttons[words(buttons[0]) === 'Ann' ? 0 : 1].click();
+        buttons[words(buttons[0]) === names[0] ? 0 : 1].click();
         say('between us', bob);
         until(all([ann, bob], function (one) { return sees('between us', one); }), function () {
           byId('leave', bob).click();
-          until(all([ann, eve], function (one) { return sees('<i>Bob</i> has left.', one); }), function () {
+          until(all([ann, eve], function (one) { return sees(names[1] + ' has left.', one); }), function () {
             facts.after = shown('people', ann);
             facts.ann = shown('log', ann);
             facts.eve = shown('log', eve);
