@@ -3,6 +3,9 @@
 What a connection taken over from Tornado does is tested on both event loops that there are; everything else on
 asyncio's own, and with ``--loop uvloop`` on uvloop.
 
+Hypothesis looks for new examples in each run; in CI for the same ones, so that its verdict is of the change alone.  How
+long an example takes says nothing here: the machine may be doing something else.
+
 An engine that is not installed skips the test with how to get it, or fails it where CI promised the engine.  ``run`` of
 an engine blocks: call it through ``asyncio.to_thread`` when the server under test lives in the test's own event loop.
 """
@@ -10,14 +13,16 @@ an engine blocks: call it through ``asyncio.to_thread`` when the server under te
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from browserlab import Engine, EngineMissing, HtmlUnit, open_engine
 from support.loops import LOOPS
-from support.needs import lacking, need_npm
+from support.needs import MUST_RUN, lacking, need_npm
 
 HTMLUNIT_JAR = "lib/runner/selenium-server-standalone-2.35.0.jar"
 ON_BOTH_LOOPS = {
@@ -29,6 +34,14 @@ ON_BOTH_LOOPS = {
     "test_tls.py",
     "test_transport_contract.py",
 }
+
+settings.register_profile(
+    "polysock",
+    deadline=None,
+    derandomize=MUST_RUN in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("polysock")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
