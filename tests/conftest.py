@@ -13,6 +13,7 @@ an engine blocks: call it through ``asyncio.to_thread`` when the server under te
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -46,6 +47,17 @@ settings.load_profile("polysock")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--loop", choices=LOOPS, help="the event loop of every test")
+
+
+def pytest_collection() -> None:
+    """Ten thousand tests stay until the end: no round of the garbage collector has to look at them."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_asyncio_loop_factories(
