@@ -314,7 +314,7 @@ class Session(_Sending):
 
         A session that is closing says its goodbye again, on whatever comes.
         """
-        if self._state in (State.CONNECTING, State.CLOSED):
+        if self._state is not _OPEN and self._state in (State.CONNECTING, State.CLOSED):
             raise StateError(f"attach() on a session that is {self._state.name}")
         if self._transport is not None and not self._make_way(transport):
             return False
@@ -324,15 +324,20 @@ class Session(_Sending):
         self._pinged = False
         if self._hello_due:
             self._hello_due = False
-            hello = self._dialect.hello()
-            if hello:
-                transport.write(hello)
-        self._flush()
+            self._greet(transport)
+        if self._queue or self._state is not _OPEN:
+            self._flush()
         if self._transport is not None:
-            if self._reading_paused:
+            if self._handler is not None and self._reading_paused:
                 transport.pause()
             self._be_due(self._last_seen + self._limits.heartbeat_delay_s)
         return True
+
+    def _greet(self, transport: Transport) -> None:
+        """Say what a session begins with; *transport* is its first."""
+        hello = self._dialect.hello()
+        if hello:
+            transport.write(hello)
 
     def _make_way(self, transport: Transport) -> bool:
         """*transport* comes while another one is attached: end one of the two; True where it is the attached one."""
@@ -357,10 +362,14 @@ class Session(_Sending):
             return
         self._transport = None
         self._detached_at = self._clock.now()
-        if self._state is State.CLOSING and not self.resumable:
+        if self._state is not _OPEN and self._state is State.CLOSING and self._is_told():
             self._close_down()
         else:
             self._be_due(self._detached_at + self._limits.disconnect_delay_s)
+
+    def _is_told(self) -> bool:
+        """Whether the client of a session that is closing, whose transport has ended, knows all that it shall."""
+        return not self.resumable
 
     def transport_lost(self, transport: Transport, reason: CloseReason | None = None) -> None:
         """The connection broke, or the peer closed it (then *reason* is what it said)."""
