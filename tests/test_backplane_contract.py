@@ -11,7 +11,13 @@ import pytest
 from polysock.backplane import MAX_CHANNEL_CHARS, BackplaneDown
 from polysock_transports import StateError
 from support.backplanes import LocalNet, MemoryNet, Net, Node, RedisNet
-from support.clients import Quiet, quiet, turns, until  # noqa: F401  # autouse: nothing here logs unannounced
+from support.clients import (
+    TIMEOUT_SECONDS,
+    Quiet,
+    quiet,  # noqa: F401  # autouse: nothing here logs unannounced
+    turns,
+    until,
+)
 from support.redis_server import RedisServer
 
 #: Kind -> whether the backplane itself can be away while the node lives.
@@ -144,7 +150,7 @@ async def test_deliver_counts_the_other_nodes(net: Net) -> None:
             await turns(1)
 
     # That it has gone is noticed when its connections end.
-    await asyncio.wait_for(fewer(), 5)
+    await asyncio.wait_for(fewer(), TIMEOUT_SECONDS)
     assert await sender.backplane.deliver("room", b"3") == 2
     sender.backplane.unsubscribe("room")
     assert await sender.backplane.deliver("room", b"4") == 2

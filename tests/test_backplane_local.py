@@ -38,7 +38,7 @@ EDGES_OF_LIMITS = (
 )
 
 PROGRAM = Path(__file__).parent / "mesh_node.py"
-START_S = 20
+START_S = 60
 ROOT = os.geteuid() == 0
 
 

@@ -216,7 +216,7 @@ async def test_call_collects_acks_of_all_nodes_and_tells_them_apart() -> None:
         ann.on("vote", lambda *args: ["yes", *args])
         bob.on("vote", lambda *args: b"\x00yes")
         bob_id, cat_id = bob.id, cat.id
-        voting = asyncio.ensure_future(a.to("red").call("vote", {"on": b"\xff"}, timeout=0.1))
+        voting = asyncio.ensure_future(a.to("red").call("vote", {"on": b"\xff"}))
         await cat.wait("vote")
         cat.disconnect()
         silent = client(b, "red")  # came later, and was not asked
@@ -245,8 +245,8 @@ async def test_call_of_one_client_elsewhere() -> None:
         with pytest.raises(AckTimeout):
             await found.call("silence", timeout=0.02)
         asking = asyncio.ensure_future(found.call("silence"))
-        await ann.wait("silence", timeout=1)
-        await ann.wait("silence", timeout=1)
+        await ann.wait("silence")
+        await ann.wait("silence")
         ann.disconnect()
         with pytest.raises(SessionClosed):
             await asking

@@ -29,9 +29,9 @@ from support.socketio_node import PACKAGES, SOCKJS_TRANSPORTS, TRANSPORTS, node
 
 __all__ = ["quiet"]
 
-PROCESS_S = 40.0
+PROCESS_S = 120.0
 PAGE_S = 70.0
-STEP_S = 20.0
+STEP_S = 60.0
 LOOK_S = 0.02
 
 NUMBERS = list(range(1000))

@@ -253,9 +253,9 @@ async def test_all_of_it_over_a_real_backplane(url: str) -> None:
         for io in (a, b):
             await cluster_of(io).settled()
         c.to("red").emit("x", b"\xff")
-        assert await ann.wait("x") == await bob.wait("x") == (b"\xff",)
+        assert await ann.wait("x", LONG_S) == await bob.wait("x", LONG_S) == (b"\xff",)
         c.to(str(ann.id)).emit("y")
-        await ann.wait("y")
+        await ann.wait("y", LONG_S)
         bob.on("ask", lambda: "yes")
         result = await a.to("red").call("ask", timeout=0.2)
         assert (result.answers, result.missing, result.unreached) == ({bob.id: "yes"}, (ann.id,), ())

@@ -617,7 +617,7 @@ async def knocking(here: Here) -> AsyncIterator[Connection]:
     else:
         address, _, port = here.node.tcp.rpartition(":")
         reader, writer = await asyncio.open_connection(address, int(port))
-    connection = Connection(reader, writer, "x", 5.0)
+    connection = Connection(reader, writer, "x")
     try:
         yield connection
     finally:

@@ -423,7 +423,7 @@ async def test_unix_sockets(tmp_path: Path) -> None:
     server = HTTPServer(application(router))
     server.add_socket(bind_unix_socket(str(tmp_path / "socket")))
     reader, writer = await asyncio.open_unix_connection(str(tmp_path / "socket"))
-    async with Wire(reader, writer, "localhost", 5) as wire:
+    async with Wire(reader, writer, "localhost") as wire:
         for text in ("one", "two"):
             assert (await poll(wire, text)).body == b"o\n"
             assert taken(router) == 1

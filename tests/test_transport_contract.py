@@ -44,6 +44,7 @@ from polysock_transports.xhr import LegacyPolling, XhrPolling, XhrStreaming
 from support import rawhttp
 from support.clients import (
     CALLBACK,
+    TIMEOUT_SECONDS,
     quiet,  # noqa: F401  # autouse: nothing here logs unannounced
     turns,
     until,
@@ -238,7 +239,7 @@ async def standing(pair: Pair, limits: Limits = LIMITS) -> AsyncIterator[tuple[T
     async with serving([("/", Harness, {"pair": pair, "limits": limits, "made": made})]) as base:
         peer = Peer(base, pair)
         connecting = asyncio.ensure_future(peer.connect())
-        transport = await asyncio.wait_for(made.get(), 5)
+        transport = await asyncio.wait_for(made.get(), TIMEOUT_SECONDS)
         await connecting
         assert isinstance(transport.owner, Owner)
         owner = transport.owner

@@ -25,9 +25,9 @@ from polysock import supervisor, workers
 from support.worker_app import IGNORED
 
 APP = Path(__file__).resolve().parent / "support" / "worker_app.py"
-# Ends what hangs; what is awaited comes much sooner.
-LIMIT_S = 40
-STOP_S = 5
+# These end what hangs; what is awaited comes much sooner.
+LIMIT_S = 120
+STOP_S = 30
 READY = r"worker (\d+) \(process (\d+)\) is ready"
 
 
@@ -342,6 +342,28 @@ def test_workers_that_die_again_and_again_are_given_up() -> None:
         assert program.child.wait(LIMIT_S) == supervisor.EXIT_GAVE_UP
     assert "ERROR giving up: 5 times in a row a worker died within 10 s of its start" in said
     assert len([line for line in said if "ended with code 7" in line]) >= supervisor.MAX_QUICK_DEATHS
+
+
+#: Says that it serves into the channel whose number it is given, and dies.
+READY_AND_DEAD = "import os, sys; os.write(int(sys.argv[1]), b'r')"
+
+
+async def test_a_death_that_is_noticed_first_does_not_unsay_that_the_worker_served() -> None:
+    """Held up for a moment, a supervisor finds its workers dead whose last word it has not read."""
+    parent = supervisor.Supervisor(workers=1, sockets=[], backplane="", folder="", stop_s=STOP_S, on_ready=lambda: None)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        command = [sys.executable, "-c", READY_AND_DEAD, str(theirs.fileno())]
+        child = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: ASYNC220  # no loop is to turn meanwhile
+    process = supervisor._Process(0, child, ours, 0.0)
+    parent._processes.append(process)
+    asyncio.get_running_loop().add_reader(ours, parent._heard, process)
+    child.wait(LIMIT_S)
+    parent._reap()
+    assert process.ended.result() == 0
+    assert process.ready.done()
+    assert ours.fileno() == -1
 
 
 def test_pauses_grow_until_there_is_none() -> None:

@@ -314,11 +314,11 @@ class _Session:
 
     async def open(self, connection: Callable[[], Any]) -> None:
         """Connect, and subscribe to everything; raises whatever goes wrong."""
-        timer = self._in_time()
+        call_off = self._in_time()
         connecting = self._spawn(self._connect(connection))
         await self._reach(connecting)
         self._tasks.remove(connecting)
-        timer.cancel()
+        call_off()
         in_force = self._waiting[1] = asyncio.get_running_loop().create_future()
         self._may_subscribe.set()
         for work in (self._listen(), self._take_answers(), self._send_published(), self._send_channels()):
@@ -404,16 +404,27 @@ class _Session:
         self._timers.add(timer)
         return timer
 
-    def _in_time(self) -> Timer:
-        """Fail unless both connections have brought something until then."""
+    def _in_time(self) -> Callable[[], None]:
+        """Fail unless both connections have brought something until then.  Returns what calls that off.
+
+        In two halves, the second one counted from when the first was noticed: where a handler of the application, or
+        the machine, held this process up for all of the time, what Redis has answered is still to be read.
+        """
         before = list(self._heard)
+        half_s = self._owner.limits.backplane_timeout_s / 2
+        timer: Timer
 
         def judge() -> None:
             if any(now == then for now, then in zip(self._heard, before, strict=True)) and not self._failed.done():
                 seconds = self._owner.limits.backplane_timeout_s
                 self._failed.set_exception(BackplaneDown(f"Redis did not answer within {seconds:g} seconds"))
 
-        return self._later(self._owner.limits.backplane_timeout_s, judge)
+        def halfway() -> None:
+            nonlocal timer
+            timer = self._later(half_s, judge)
+
+        timer = self._later(half_s, halfway)
+        return lambda: timer.cancel()
 
     def _check_later(self) -> None:
         self._later(self._owner.limits.backplane_ping_s, self._check)

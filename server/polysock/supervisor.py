@@ -213,7 +213,9 @@ class Supervisor:
             code = process.child.poll()
             if code is not None:
                 self._processes.remove(process)
-                asyncio.get_running_loop().remove_reader(process.channel)
+                # Where this process was held up, the word that it served may be unread; without that word a worker that
+                # dies at once counts as one that never served, and at the start that is the end of all.
+                self._take_word(process)
                 process.channel.close()
                 process.ended.set_result(code)
 
@@ -255,6 +257,11 @@ class Supervisor:
         return process
 
     def _heard(self, process: _Process) -> None:
+        if self._take_word(process):
+            self._look_whether_all_serve()
+
+    def _take_word(self, process: _Process) -> bool:
+        """Whether *process* says now that it serves."""
         try:
             said = process.channel.recv(len(READY))
         except OSError:
@@ -262,10 +269,10 @@ class Supervisor:
         # It says nothing else; and where it closed its end, its death follows.
         asyncio.get_running_loop().remove_reader(process.channel)
         if said != READY or process.ready.done():
-            return
+            return False
         process.ready.set_result(None)
         log.info("%s is ready", process)
-        self._look_whether_all_serve()
+        return True
 
     def _look_whether_all_serve(self) -> None:
         if not self._has_been_ready and all(place.process and place.process.ready.done() for place in self._places):

@@ -88,7 +88,7 @@ class Net(ABC):
         raise NotImplementedError
 
     async def _all(self, up: bool) -> None:
-        await until(lambda: all(node.backplane.is_up is up for node in self.nodes), timeout=20)
+        await until(lambda: all(node.backplane.is_up is up for node in self.nodes), timeout=60)
 
 
 class MemoryNet(Net):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ def no_more_files() -> Iterator[None]:
     """No descriptor is free inside."""
     import resource
 
+    gc.collect()  # else what an earlier test has dropped may become free inside
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     last = os.open(os.devnull, os.O_RDONLY)
     held = [last]

@@ -23,7 +23,7 @@ T = TypeVar("T")
 Text = str | bytes
 HeaderList = Sequence[tuple[Text, Text]]
 
-DEFAULT_TIMEOUT_SECONDS = 5.0
+DEFAULT_TIMEOUT_SECONDS = 30.0
 MAX_LINE_BYTES = 1 << 20
 MAX_HEADER_LINES = 200
 
@@ -138,7 +138,11 @@ class Connection:
     """One TCP connection: any number of requests one after another, each read whole or piece by piece."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, timeout_seconds: float | None
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        host: str,
+        timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS,
     ) -> None:
         self.reader = reader
         self.writer = writer

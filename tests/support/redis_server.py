@@ -15,8 +15,8 @@ from support.needs import need_program
 __all__ = ["RedisServer"]
 
 ADDRESS = "127.0.0.1"
-START_S = 20
-STOP_S = 10
+START_S = 60
+STOP_S = 40
 # Between picking a free port and listening on it, another program may take it.
 TRIES = 3
 HOW = "apt-get install redis-server"
