@@ -21,7 +21,16 @@ from tornado.web import Application, RequestHandler
 
 from browserlab.wire import Rpc, WireSocket
 from polysock import Server
-from support.proxies import Background, BlockingProxy, BufferingProxy, DroppingProxy, IdleProxy, Proxy, SlowProxy
+from support.proxies import (
+    Background,
+    BlockingProxy,
+    BufferingProxy,
+    DroppingProxy,
+    HoldingProxy,
+    IdleProxy,
+    Proxy,
+    SlowProxy,
+)
 
 ADDRESS = "127.0.0.1"
 PAGE_S = 30
@@ -490,6 +499,56 @@ def test_silence_tells_what_a_forever_frame_does_not(request: pytest.FixtureRequ
     got, why = answer["extra"]
     assert got == [5]
     assert "not even a heartbeat" in why
+
+
+# The form with a message is held on the way, while the long timers of the page run fifty times as fast.
+HELD = """
+var socket = record(io(SERVER, options({transports: ['jsonp-polling']}))), real = window.setTimeout, connects = 0, why;
+socket.on('disconnect', function (reason, details) {
+  window.setTimeout = real;
+  why = details.error.message;
+  control('let_go');
+});
+socket.on('connect', function () {
+  connects += 1;
+  if (connects === 2) { finish(why); return; }
+  control('hold', function () {
+    window.setTimeout = function (work, ms) { return real(work, ms < 5000 ? ms : ms / 50); };
+    socket.emit('ask', 'kept', function (words) { finish(words[0]); });
+    %s
+  });
+});
+"""
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("is_let_go", [True, False])
+def test_a_form_that_takes_long(
+    request: pytest.FixtureRequest, running: Stage, name: str, is_let_go: bool
+) -> None:
+    """It is given as long as every other POST, and what never gets an answer is a loss that the page hears of."""
+    proxy = HoldingProxy(running.port, b"/jsonp_send")
+    running.behind(proxy)
+
+    async def hold() -> None:
+        proxy.free.clear()
+
+    async def let_go() -> None:
+        proxy.free.set()
+
+    running.controls |= {"hold": hold, "let_go": let_go}
+    answer = running.run(
+        request.getfixturevalue(name),
+        HELD % ("real(function () { control('let_go'); }, 500);" if is_let_go else ""),
+        proxy.origin,
+    )
+    if is_let_go:
+        assert answer["log"] == ["connecting", "connect"]
+        assert answer["extra"] == "kept"
+    else:
+        assert answer["log"] == ["connecting", "connect", *returned("jsonp-polling")]
+        assert "no answer to a POST within 60 seconds" in answer["extra"]
+    assert proxy.spoiled == 1
 
 
 # What a page does behind a proxy: connects, sees that both ways work, and connects once more, to use what it remembers.

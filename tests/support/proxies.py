@@ -24,6 +24,7 @@ __all__ = [
     "BlockingProxy",
     "BufferingProxy",
     "DroppingProxy",
+    "HoldingProxy",
     "IdleProxy",
     "Proxy",
     "SlowProxy",
@@ -198,6 +199,33 @@ class DroppingProxy(Proxy):
         await super().deliver(link, data[: len(data) // 2])
         link.reset()
         raise ConnectionResetError
+
+
+class HoldingProxy(Proxy):
+    """While it ``holds``, keeps requests for *path* to itself; what the client gives up meanwhile gets nowhere."""
+
+    def __init__(self, upstream_port: int, path: bytes) -> None:
+        super().__init__(upstream_port)
+        self.path = path
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def upward(self, link: Link, writer: asyncio.StreamWriter) -> None:
+        while data := await link.reader.read(CHUNK_BYTES):
+            if self.path in data and not self.free.is_set():
+                self.spoiled += 1
+                more, freed = asyncio.ensure_future(link.reader.read(CHUNK_BYTES)), asyncio.ensure_future(self.free.wait())
+                try:
+                    await asyncio.wait({more, freed}, return_when=asyncio.FIRST_COMPLETED)
+                    if more.done() and not more.result():
+                        return
+                    await self.free.wait()
+                finally:
+                    await end({freed})
+                writer.write(data)
+                data = await more
+            writer.write(data)
+            await writer.drain()
 
 
 class IdleProxy(Proxy):
