@@ -51,7 +51,7 @@ WEBSOCKETS = ("websocket", "rawwebsocket")
 EVERY = (*SOCKJS, "rawwebsocket")
 
 CALLBACK = "_jp.a1b2c3d"
-TIMEOUT_SECONDS = 5.0
+TIMEOUT_SECONDS = rawhttp.DEFAULT_TIMEOUT_SECONDS
 
 _PRELUDE_END = {"xhr_streaming": b"\n", "eventsource": b"\r\n", "htmlfile": b"\r\n\r\n"}
 _FRAME = {
