@@ -138,6 +138,43 @@ var drivers = {
     });
   },
 
+  /* Bob leaves while Ann writes to him alone: what she writes is for nobody else, also when she loses the connection
+     herself and comes back. */
+  whispering: function () {
+    var list = members(), ann = list[0].where, bob = list[1].where, facts = {};
+    function sayAgain(then) {
+      say('between us', ann);
+      until(function () { return shown('say-error', ann); }, function () {
+        var trouble = shown('say-error', ann);
+        until(function () { return byId('text', ann).value === 'between us'; }, function () { then(trouble); });
+      });
+    }
+    until(eachSees(list, listed), function () {
+      byId('people', ann).getElementsByTagName('button')[0].click();
+      byId('leave', bob).click();
+      until(function () { return sees('Bob has left.', ann); }, function () {
+        sayAgain(function (trouble) {
+          facts.trouble = trouble;
+          facts.button = byId('say', ann).value;
+          byId('way', ann).value = 'xhr-polling';
+          byId('way-set', ann).click();
+          until(function () { return sees('You are back in', ann); }, function () {
+            facts.to = byId('to', ann).options[byId('to', ann).selectedIndex].text;
+            sayAgain(function (trouble) {
+              facts.again = trouble;
+              byId('to', ann).selectedIndex = 0;
+              say('to all', ann);
+              until(function () { return sees('to all', list[2].where); }, function () {
+                facts.eve = shown('log', list[2].where);
+                result(facts);
+              });
+            });
+          });
+        });
+      });
+    });
+  },
+
   /* All talk, each writes to the next one alone, and then all but the first leave and want the name of the first. */
   generations: function () {
     var list = members(), others = list.slice(1), first = list[0], facts = {};

@@ -576,6 +576,14 @@ async def test_three_transports_in_one_room(request: pytest.FixtureRequest, site
     assert seen["elements"] == "0"
 
 
+async def test_what_is_written_to_one_who_leaves_reaches_nobody_else(chromium: Any, site: str, room: str) -> None:
+    members = [(nick, "chat", "websocket", "polysock.js \u00b7 websocket") for nick in ("Ann", "Bob", "Eve")]
+    seen = await drive(chromium, address(site, "whispering", room, members))
+    assert seen["trouble"] == seen["again"] == "Not sent: That one has left."
+    assert (seen["button"], seen["to"]) == ("Whisper", "Bob, who has left")
+    assert "between us" not in seen["eve"]
+
+
 # -- the pages of Socket.IO's clients
 
 
