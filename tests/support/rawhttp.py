@@ -500,7 +500,9 @@ class WireSocket:
                 opcode, payload = await self.recv()
                 if opcode == CLOSE:
                     break
-        except (ConnectionError, WireError):
+        except ConnectionError:
+            return CODE_NO_CLOSE_FRAME, ""
+        except WireError:
             if self.connection.reader.at_eof():
                 return CODE_NO_CLOSE_FRAME, ""
             raise
