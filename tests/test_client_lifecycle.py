@@ -33,11 +33,11 @@ from support.proxies import (
 )
 
 ADDRESS = "127.0.0.1"
-PAGE_S = 30
+PAGE_S = 60
 # Delays of the client in these tests, in milliseconds: small, so that five attempts take no second.
 DELAY_MS, DELAY_MAX_MS, JITTER = 40, 200, 0.5
 # What a transport is given to open where it cannot: far above what it takes where it can.
-OPEN_MS = 700
+OPEN_MS = 1500
 OFTEN = {"heartbeat_delay": 0.1}
 
 # Shorthands: an event with what can be told of it.
@@ -56,7 +56,7 @@ function control(what, then) {
   xhr.send();
 }
 function options(more) {
-  var all = {forceNew: true, remember: false, reconnectionDelay: GIVEN.delay,
+  var all = {forceNew: true, remember: false, openTimeout: 15000, reconnectionDelay: GIVEN.delay,
              reconnectionDelayMax: GIVEN.ceiling, randomizationFactor: GIVEN.jitter}, name;
   for (name in more) { all[name] = more[name]; }
   return all;
@@ -484,7 +484,8 @@ def test_silence_tells_what_a_forever_frame_does_not(request: pytest.FixtureRequ
     answer = stage.run(
         request.getfixturevalue(name),
         """
-        var socket = record(io(SERVER, options({transports: ['htmlfile'], silence: 800}))), got = [], connects = 0, why;
+        var socket = record(io(SERVER, options({transports: ['htmlfile'], silence: 2000})));
+        var got = [], connects = 0, why;
         socket.on('echo', function (text) { got.push(text.length); finish([got, why]); });
         socket.on('disconnect', function (reason, details) { why = details.error.message; });
         socket.on('connect', function () {
@@ -523,9 +524,7 @@ socket.on('connect', function () {
 
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("is_let_go", [True, False])
-def test_a_form_that_takes_long(
-    request: pytest.FixtureRequest, running: Stage, name: str, is_let_go: bool
-) -> None:
+def test_a_form_that_takes_long(request: pytest.FixtureRequest, running: Stage, name: str, is_let_go: bool) -> None:
     """It is given as long as every other POST, and what never gets an answer is a loss that the page hears of."""
     proxy = HoldingProxy(running.port, b"/jsonp_send")
     running.behind(proxy)
@@ -594,7 +593,7 @@ def test_a_proxy_that_holds_responses_back(request: pytest.FixtureRequest, runni
 @pytest.mark.parametrize("transport", ["websocket", "xhr-streaming", "xhr-polling"])
 def test_a_proxy_that_cuts_idle_connections(running: Stage, chromium: Any, transport: str) -> None:
     """With heartbeats that are too rare for it: the client comes back each time."""
-    proxy = running.behind(IdleProxy(running.port, 0.3))
+    proxy = running.behind(IdleProxy(running.port, 0.6))
     answer = running.run(
         chromium,
         """

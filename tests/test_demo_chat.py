@@ -577,7 +577,9 @@ async def test_three_transports_in_one_room(request: pytest.FixtureRequest, site
 
 
 async def test_what_is_written_to_one_who_leaves_reaches_nobody_else(chromium: Any, site: str, room: str) -> None:
-    members = named_in(room, [(nick, "chat", "websocket", "polysock.js \u00b7 websocket") for nick in ("Ann", "Bob", "Eve")])
+    members = named_in(
+        room, [(nick, "chat", "websocket", "polysock.js \u00b7 websocket") for nick in ("Ann", "Bob", "Eve")]
+    )
     seen = await drive(chromium, address(site, "whispering", room, members))
     assert seen["trouble"] == seen["again"] == "Not sent: That one has left."
     assert (seen["button"], seen["to"]) == ("Whisper", f"{members[1][0]}, who has left")

@@ -25,7 +25,18 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_a_small_crowd_loses_nothing_and_leaves_nothing() -> None:
-    command = [sys.executable, str(SOAK / "run.py"), "--minutes", "0.05", "--clients", "57", "--patience", "3", "--seed", "1"]
+    command = [
+        sys.executable,
+        str(SOAK / "run.py"),
+        "--minutes",
+        "0.05",
+        "--clients",
+        "57",
+        "--patience",
+        "3",
+        "--seed",
+        "1",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "nothing was lost, and nothing is left" in done.stdout
