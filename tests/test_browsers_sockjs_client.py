@@ -28,9 +28,9 @@ START_S = 20
 STOP_S = 10
 ANSWER_S = 30
 # A session that does not end must not take the others with it.
-SESSION_S = 15
+SESSION_S = 30
 # The page tells what it has after its own limit; the rest only ends an engine that stopped altogether.
-PAGE_LIMIT_S = 60
+PAGE_LIMIT_S = 150
 PAGE_GRACE_S = 5
 
 RELEASES = {"v1_6_1": "sockjs-client", "v1_0_0": "sockjs-client-1.0.0"}

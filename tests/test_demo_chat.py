@@ -45,7 +45,7 @@ from support.redis_server import RedisServer
 ROOT = Path(__file__).resolve().parent.parent
 START_S, STOP_S = 20, 10
 # Ends an engine that stopped altogether; what is awaited comes much sooner.
-PAGE_S = 60
+PAGE_S = 120
 DRIVERS = ROOT / "tests" / "chat_drivers.js"
 KEY = "k" * 16
 SECRET = "0123456789abcdef"

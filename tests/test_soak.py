@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 SOAK = Path(__file__).resolve().parent / "soak"
-TIMEOUT_S = 150
+TIMEOUT_S = 300
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the soak needs Linux")
 
