@@ -8,6 +8,9 @@ long an example takes says nothing here: the machine may be doing something else
 
 An engine that is not installed skips the test with how to get it, or fails it where CI promised the engine.  ``run`` of
 an engine blocks: call it through ``asyncio.to_thread`` when the server under test lives in the test's own event loop.
+
+Hypothesis tries the same examples in every run, however long the machine takes for them; for others,
+``--hypothesis-profile=default --hypothesis-seed=N``.
 """
 
 from __future__ import annotations
@@ -24,6 +27,9 @@ from hypothesis import HealthCheck, settings
 from browserlab import Engine, EngineMissing, HtmlUnit, open_engine
 from support.loops import LOOPS
 from support.needs import MUST_RUN, lacking, need_npm
+
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("same")
 
 HTMLUNIT_JAR = "lib/runner/selenium-server-standalone-2.35.0.jar"
 ON_BOTH_LOOPS = {
