@@ -154,6 +154,17 @@ async def test_what_can_be_no_folder_is_refused(tmp_path: Path) -> None:
             await LocalBackplane(folder).start("node0000", lambda channel, data: None)
 
 
+async def test_a_folder_that_it_is_not_to_make(net: LocalNet) -> None:
+    reader = LocalBackplane(net.folder, makes_folder=False)
+    with pytest.raises(BackplaneDown, match="does not exist: is a server running"):
+        await reader.start("reader00", lambda channel, data: None)
+    assert not net.folder.exists()
+    net.folder.mkdir()
+    net.folder.chmod(0o755)
+    with pytest.raises(SettingError, match="open to other users"):
+        await reader.start("reader00", lambda channel, data: None)
+
+
 def test_a_path_that_is_too_long_for_sockets_is_refused_at_once(tmp_path: Path) -> None:
     base = len(os.fsencode(tmp_path))
     # What stands behind the folder while a socket is bound: /.12345678.mesh.new

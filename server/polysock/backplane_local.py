@@ -58,8 +58,8 @@ _TRIES_AT_START = 3
 class LocalBackplane(Backplane):
     """A node on this host.  ``Server(backplane="unix:///run/myapp")`` makes one in the folder /run/myapp.
 
-    *directory*: a folder for the sockets, of this user alone; made where it is absent.  All nodes of one application
-    name the same one, and no other application does.
+    *directory*: a folder for the sockets, of this user alone; made where it is absent, unless *makes_folder* is False.
+    All nodes of one application name the same one, and no other application does.
     Counts beside the contract's: ``cut`` (connections ended for what came over them), ``unanswered`` (times that
     ``settled`` went on without a node).
     """
@@ -68,6 +68,7 @@ class LocalBackplane(Backplane):
         self,
         directory: str | os.PathLike[str],
         *,
+        makes_folder: bool = True,
         limits: Limits = DEFAULT_LIMITS,
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
@@ -79,6 +80,7 @@ class LocalBackplane(Backplane):
         super().__init__()
         self.limits = limits
         self.folder = SocketFolder(directory, _SUFFIX, name_chars=NODE_ID_CHARS)
+        self._makes_folder = makes_folder
         self.node_id = ""
         self.channels: set[str] = set()
         """What this node is subscribed to."""
@@ -113,13 +115,18 @@ class LocalBackplane(Backplane):
     async def start(self, node_id: str, receive: Receive) -> None:
         """As ``Backplane.start``; what both sides are subscribed to is in force when it returns.
 
-        Raises SettingError where the folder is not this user's own, is open to others, or cannot be used.
+        Raises SettingError where the folder is not this user's own, is open to others, or cannot be used, and
+        BackplaneDown where it is not there and is not to be made.
         """
         if self._receive is not None:
             raise StateError("a backplane starts once")
         if not is_node_id(node_id):
             raise ValueError("a node's id is letters, digits, - and _")
-        self.folder.open()
+        if self._makes_folder:
+            self.folder.make()
+        elif self.folder.is_absent():
+            raise BackplaneDown(f"{self.folder.folder} does not exist: is a server running with this backplane?")
+        self.folder.check()
         self._listener = self.folder.listen(node_id)
         self.node_id, self._receive = node_id, receive
         try:
