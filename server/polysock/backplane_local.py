@@ -381,14 +381,7 @@ class LocalBackplane(Backplane):
             if self._receive is not None and frame.channel in self.channels:
                 self._hand_over(self._receive, frame.channel, frame.data)
         elif isinstance(frame, Channels):
-            if frame.anew:
-                link.channels.clear()
-            if frame.is_on:
-                link.channels.update(frame.channels)
-                if len(link.channels) > self.limits.max_backplane_channels:
-                    raise ProtocolError("it wants too many channels")
-            else:
-                link.channels.difference_update(frame.channels)
+            link.wants(frame)
         elif isinstance(frame, Sync):
             link.owe(frame.number)
         else:
@@ -568,6 +561,7 @@ class _Link(asyncio.BufferedProtocol):
         self._is_stale = False  # it does not know what we want: told anew when it reads again
         self._asked = 0
         self._owed: int | None = None
+        self._channel_bytes = 0
         self._timer: Timer | None = None
         self._opening: asyncio.Task[Any] | None = None
 
@@ -681,6 +675,25 @@ class _Link(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def wants(self, frame: Channels) -> None:
+        """It says what it is subscribed to.  Raises ProtocolError where that is too much."""
+        limits, channels = self._mesh.limits, self.channels
+        if frame.anew:
+            channels.clear()
+            self._channel_bytes = 0
+        if frame.is_on:
+            added = set(frame.channels) - channels
+            channels |= added
+            self._channel_bytes += sum(map(len, added))
+            if len(channels) > limits.max_backplane_channels:
+                raise ProtocolError("it wants too many channels")
+            if self._channel_bytes > limits.max_backplane_channel_bytes:
+                raise ProtocolError("the names of the channels it wants are too long")
+        else:
+            left = channels.intersection(frame.channels)
+            channels -= left
+            self._channel_bytes -= sum(map(len, left))
 
     # -- told by asyncio
 
