@@ -906,6 +906,36 @@ async def test_the_first_node_judges_origin_and_size() -> None:
         assert info.get_cookie("a").value == "b"
 
 
+BODIES = {
+    "announced": b"Content-Length: 101\r\n\r\n",
+    "chunked": b"Transfer-Encoding: chunked\r\n\r\n65\r\n" + b"x" * 0x65,
+}
+
+
+@both_lanes
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "later"])
+@pytest.mark.parametrize("mount", ["sockjs", "engine.io"])
+@pytest.mark.parametrize("body", BODIES)
+async def test_the_owner_bounds_what_a_node_passes_on(body: str, mount: str, is_first: bool, fast_lane: bool) -> None:
+    """By the endpoint's own limit, before all has come; the port itself would let in what Tornado does."""
+    async with nodes(1, tcp=True, fast_lane=fast_lane, max_payload_bytes=100, max_message_bytes=100) as made:
+        (owner,) = made
+        target = "/s/000/abc/xhr_send"
+        if mount == "engine.io":
+            target = f"/e/?EIO=4&transport=polling&sid={await engine_sid(owner)}"
+        async with knocking(owner) as node:
+            greeting = await node._exactly(relaywire.GREETING_BYTES)
+            await node.write(relaywire.answer(SECRET, greeting, "node0009", relaywire.nonce()))
+            await node._exactly(relaywire.PROOF_BYTES)
+            if not is_first:
+                await node.write(POLL)
+                assert (await node.read_response()).status == 200
+            line, headers = POLL[:-2].split(b"\r\n", 1)
+            await node.write(line.replace(b"/s/000/abc/xhr", target.encode()) + b"\r\n" + headers + BODIES[body])
+            assert (await node.read_response()).status == 413
+            assert await node.at_eof()
+
+
 SMUGGLED = {
     "chunked": b'Transfer-Encoding: chunked\r\n\r\n5\r\n["a"]\r\n0\r\n\r\n',
     "expect": b'Expect: 100-continue\r\nContent-Length: 5\r\n\r\n["a"]',
