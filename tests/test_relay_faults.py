@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tornado.httpserver import HTTPServer as TornadoServer
+from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
 from polysock_transports import relaywire
@@ -904,6 +906,44 @@ async def test_the_first_node_judges_origin_and_size() -> None:
         info = await opened(owner, wrong, made, hidden)
         assert info.origin == wrong.base
         assert info.get_cookie("a").value == "b"
+
+
+@pytest.mark.parametrize("turn", range(5))
+@pytest.mark.parametrize("leave", ["fin", "rst", "server"])
+async def test_who_leaves_before_tornado_has_the_whole_request(
+    leave: str, turn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request without a body is judged at its head; what is left to wait for is waited for, whoever is there."""
+    async with nodes(2) as made:
+        here = await made.join()  # it has to ask the others whether they hold the session
+        port = bind_unused_port()
+        server = TornadoServer(here.application)
+        server.add_socket(port[0])
+        client = await Connection.open(f"http://127.0.0.1:{port[1]}")
+        streams: list[Any] = []
+        ways = {"fin": client.writer.close, "rst": lambda: reset(client), "server": lambda: streams[0].close()}
+        serve = here.relay.serve
+
+        def after(turns: int) -> None:
+            if turns:
+                asyncio.get_running_loop().call_soon(after, turns - 1)
+            else:
+                ways[leave]()
+
+        def serving(handler: Any, route: Any) -> Any:
+            answering = serve(handler, route)
+            assert asyncio.iscoroutine(answering)
+            streams.append(handler.request.connection.stream)
+            after(turn)
+            return answering
+
+        with monkeypatch.context() as patched:
+            patched.setattr(here.relay, "serve", serving)
+            await client.write(POLL.replace(b"abc", made.session_id(here).encode()))
+            await until(lambda: here.relay.counters["questions"])
+        client.abort()
+        server.stop()
+        await server.close_all_connections()
 
 
 BODIES = {
