@@ -380,6 +380,29 @@ async def test_what_a_websocket_said_last_still_arrives() -> None:
         assert owner.made[-1].closes[0].code == 3002
 
 
+@pytest.mark.parametrize("is_in_time", [True, False])
+async def test_what_waits_for_a_slow_owner_has_its_time_and_leaves_no_timer(is_in_time: bool) -> None:
+    async with nodes(2, pipe_high_bytes=10**9) as made:
+        wrong, owner = made
+        socket = await upgraded(owner, wrong)
+        (connection,) = next(iter(wrong.relay._pools._pools.values())).all
+        owner.sessions[0]._transport.pause()
+        sending = asyncio.ensure_future(_send_all(socket, ["4" + "x" * 50_000] * 400))
+        await until(lambda: connection.backlog)
+        sending.cancel()
+        await asyncio.wait((sending,))
+        before = made.clock.timers
+        socket.connection.abort()
+        await until(lambda: made.clock.timers == before + 1)
+        assert len(wrong.relay._pools) == 1
+        if is_in_time:
+            owner.sessions[0]._transport.resume()
+            await until(lambda: not made.clock.timers)  # the session has ended too
+        else:
+            made.clock.advance(wrong.relay.limits.close_timeout_s)
+        await until(lambda: not len(wrong.relay._pools))
+
+
 @both_lanes
 async def test_a_tunnel_ends_with_its_owner(fast_lane: bool) -> None:
     async with nodes(2, fast_lane=fast_lane) as made:
