@@ -376,8 +376,10 @@ class GatewayHandler:
         if self._exchange is not None:
             return None
         self._is_complete = True
-        if self._rest is not None:
-            return self._rest()
+        rest = self._rest
+        if rest is not None:
+            self._rest = None  # it knows this handler
+            return rest()
         route = self._route
         if route is None:
             self._answer(404, (_TEXT, NEVER_CACHE), b"Not found.\n")

@@ -293,6 +293,7 @@ class Session(_Sending):
         if self._state is not State.CLOSED:
             self._move(State.CLOSED)
             self._scheduler.remove(self)
+            self._let_go()
 
     async def _finish_open(self, opening: Awaitable[Any]) -> None:
         try:
@@ -679,16 +680,22 @@ class Session(_Sending):
             return
         self._close_told = True
         self._drop_inbox()
-        if self._refused:
-            return  # it never opened, so there is nothing to close
-        assert self.reason is not None
-        try:
-            result = self._listener.on_close(self.reason)
-        except Exception:
-            log.exception("on_close failed (session %s)", self.id)
-            return
-        if result is not None:
-            self._scheduler.keep(asyncio.ensure_future(result))
+        if not self._refused:  # else it never opened, and there is nothing to close
+            assert self.reason is not None
+            try:
+                result = self._listener.on_close(self.reason)
+            except Exception:
+                log.exception("on_close failed (session %s)", self.id)
+            else:
+                if result is not None:
+                    self._scheduler.keep(asyncio.ensure_future(result))
+        if self._state is State.CLOSED:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """The listener is told nothing more.  Else the two would keep each other, until the garbage collector comes."""
+        self._listener = None  # type: ignore[assignment]
+        self._arrive = None
 
     def _close_down(self) -> None:
         """CLOSING is over: nobody will ask again."""
@@ -701,6 +708,8 @@ class Session(_Sending):
         self._move(State.CLOSED)
         self._drop_queue()
         self._scheduler.remove(self)
+        if self._close_told or self._refused:
+            self._let_go()
 
     # -- deadlines
 
