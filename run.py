@@ -404,10 +404,12 @@ def make_application(
     draft76: bool = False,
     flash: bool = False,
     cluster: Mapping[str, str | None] = MappingProxyType({}),
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Application, SockJSRouter, Server]:
-    """The demo's application, its echo endpoint and the hub of its chat; *cluster* as ``cluster_of``."""
+    """The demo's application, its echo endpoint and the hub of its chat; *cluster* as ``cluster_of``, and more
+    *settings* of the hub."""
     echo = SockJSRouter(Echo, "/echo", {"draft76": draft76})
-    io = Server(client_files=socketio_clients(client_files), draft76=draft76, **cluster)
+    io = Server(client_files=socketio_clients(client_files), draft76=draft76, **cluster, **settings)
     io.share(echo)
     if flash:
         io.set("legacy_transports", ["websocket", "flashsocket", "htmlfile", "xhr-polling", "jsonp-polling"])

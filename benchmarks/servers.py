@@ -29,11 +29,12 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 BACKLOG = 4096
-MANY = 1_000_000
 PING_TIMEOUT_S = 20
 #: So large that no stream ends within a run.
 RESPONSE_LIMIT_BYTES = 16 * 1024 * 1024
 SOCKJS = {"response_limit": RESPONSE_LIMIT_BYTES, "jsessionid": False, "verify_ip": False}
+#: All clients come from one address, and one that only connects leaves a session behind until it is missed.
+LIMITS = {"max_sessions": 1_000_000, "max_sessions_per_address": 1_000_000}
 
 #: Names that end so are served on that event loop instead of asyncio's own.
 UVLOOP = "-uvloop"
@@ -66,16 +67,13 @@ def sockjs(router: Any, connection: Any, settings: dict[str, Any]) -> tuple[list
 def polysock(heartbeat_s: float) -> tuple[list[Any], Commands]:
     from polysock import Connection, SockJSRouter
 
-    return sockjs(SockJSRouter, Connection, {**SOCKJS, "heartbeat_delay": heartbeat_s})
+    return sockjs(SockJSRouter, Connection, {**SOCKJS, **LIMITS, "heartbeat_delay": heartbeat_s})
 
 
 def polysock_io(heartbeat_s: float) -> tuple[list[Any], Commands]:
     from polysock import Server
 
-    # A client that only connects leaves a session behind until its ping is missed, as with any Engine.IO server; and
-    # all clients come from one address.
-    limits = {"max_sessions": MANY, "max_sessions_per_address": MANY}
-    io = Server(**SOCKJS, **limits, heartbeat_delay=heartbeat_s, heartbeat_timeout_s=PING_TIMEOUT_S)
+    io = Server(**SOCKJS, **LIMITS, heartbeat_delay=heartbeat_s, heartbeat_timeout_s=PING_TIMEOUT_S)
     sockets = []
 
     @io.on("connection")

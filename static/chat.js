@@ -142,7 +142,8 @@
   /* ---- Who is here, and which rooms there are -------------------------------------------------------- */
 
   function showPeople() {
-    var list = byId('people'), to = byId('to'), chosen = to.value, i, item, option, button;
+    var list = byId('people'), to = byId('to'), chosen = to.value, label = chosen && to.options[to.selectedIndex].text;
+    var i, item, option, button;
     empty(list);
     while (to.options.length > 1) { to.removeChild(to.lastChild); }
     for (i = 0; i < people.length; i += 1) {
@@ -159,6 +160,12 @@
       }
       item.appendChild(document.createTextNode(' '));
       add(item, 'span', 'badge', way(people[i]));
+    }
+    /* What is written to one who has left must not become a message to all. */
+    if (chosen && to.value !== chosen) {
+      option = add(to, 'option', '', label.replace(/, (?:privately|who has left)$/, ', who has left'));
+      option.value = chosen;
+      to.selectedIndex = to.options.length - 1;
     }
     toChanged();
   }
@@ -274,6 +281,7 @@
     if (isNew) {
       empty(byId('log'));
       lastNumber = 0;
+      byId('to').selectedIndex = 0;
     }
     showPeople();
     showRooms(answer.rooms);

@@ -550,7 +550,7 @@
 
   /* post(payload, done) sends one JSON array. A turn of the event loop ends before it starts: a burst travels together. */
   function makeSender(link, post) {
-    var waiting = [], chars = 0, busy = false, timer = null, whenEmpty = [];
+    var waiting = [], chars = 0, busy = false, timer = null, answerTimer = null, whenEmpty = [];
     function flush() {
       var count = 0, size = 0;
       timer = null;
@@ -561,7 +561,11 @@
         count += 1;
       }
       busy = true;
+      answerTimer = setTimeout(function () {
+        link.broken('sending', undefined, '', 'no answer to a POST within ' + SEND_MS / 1000 + ' seconds');
+      }, SEND_MS);
       post('[' + waiting.splice(0, count).join(',') + ']', function () {
+        clearTimeout(answerTimer);
         busy = false;
         chars -= size;
         flush();
@@ -583,26 +587,24 @@
       drained: function (callback) {
         whenEmpty.push(callback);
         if (!busy && timer === null) { timer = setTimeout(flush, 0); }
-      }
+      },
+      stop: function () { clearTimeout(answerTimer); }
     };
   }
 
   /* Over POST /xhr_send, by XMLHttpRequest or XDomainRequest. */
   function makeHttpSender(link) {
-    var call = null, timer = null, sender;
+    var call = null, sender, stop;
     sender = makeSender(link, function (payload, done) {
-      timer = setTimeout(function () {
-        link.broken('sending', undefined, '', 'no answer to a POST within ' + SEND_MS / 1000 + ' seconds');
-      }, SEND_MS);
       call = httpRequest('POST', link.address('/xhr_send'), payload, link.credentials, function (isOver, status, text) {
         if (!isOver || link.over()) { return; }
         call = null;
-        clearTimeout(timer);
         if (status === 204 || status === 200) { done(); } else { link.broken('sending', status, text); }
       });
     });
+    stop = sender.stop;
     sender.stop = function () {
-      clearTimeout(timer);
+      stop();
       if (call) { call.stop(); }
     };
     return sender;
@@ -870,17 +872,15 @@
   /* jsonp-polling: script elements to receive, a hidden form into a hidden frame to send. Works almost everywhere, also
      to another origin. */
 
-  var FORM_LIFE_MS = 5000;          /* an answer that cannot be seen has come by then */
   var SCRIPT_GRACE_MS = 500;        /* some browsers say "loaded" before they run the script */
   var UNSENT_TURNS = 20, UNSENT_TURN_MS = 5;
 
   /* done(text): what came back, null where it cannot be read. */
   function postForm(url, payload, done) {
-    var doc = root.document, name = '_polysock_' + randomText('abcdefghijklmnopqrstuvwxyz', 8), live = true, frame, form, area, timer;
+    var doc = root.document, name = '_polysock_' + randomText('abcdefghijklmnopqrstuvwxyz', 8), live = true, frame, form, area;
     function stop() {
       if (!live) { return; }
       live = false;
-      clearTimeout(timer);
       frame.onload = frame.onerror = frame.onreadystatechange = nothing;
       setTimeout(function () {
         if (form.parentNode) { form.parentNode.removeChild(form); }
@@ -920,7 +920,6 @@
     frame.onreadystatechange = function () {
       if (frame.readyState === 'complete') { finish(); }
     };
-    timer = setTimeout(finish, FORM_LIFE_MS);
     return { stop: stop };
   }
 
@@ -983,6 +982,7 @@
       drained: sender.drained,
       close: function () {
         release();
+        sender.stop();
         if (form) { form.stop(); }
       }
     };

@@ -25,6 +25,8 @@ from polysock import HTTPServer
 ROOT = Path(__file__).resolve().parent.parent
 DRIVERS = Path(__file__).with_name("chat_drivers.js")
 ADDRESS = "127.0.0.1"
+# A browser may stand still for a while on a busy machine, and nobody has left then.
+SETTINGS = {"disconnect_delay": 30}
 
 
 class Driven(RequestHandler):
@@ -40,7 +42,7 @@ async def main() -> None:
     sys.path.insert(0, str(ROOT))
     from run import make_application
 
-    application, echo, io = make_application()
+    application, echo, io = make_application(settings=SETTINGS)
     application.add_handlers(".*", [(r"/driven/([\w.-]+)/(\w+)", Driven)])
     server = HTTPServer(application)
     sockets = bind_sockets(int(sys.argv[1]) if len(sys.argv) > 1 else 0, ADDRESS)

@@ -77,11 +77,20 @@ function textsOf(list, id) {
   return JSON.stringify(texts);
 }
 
+/* What is said there next is for this one alone. */
+function address(nick, where) {
+  var buttons = byId('people', where).getElementsByTagName('button'), i;
+  for (i = 0; i < buttons.length; i += 1) { if (words(buttons[i]) === nick) { buttons[i].click(); return; } }
+}
+
 function peopleIn(where) { return byId('people', where).getElementsByTagName('li').length; }
 
-function untilAnswered() {
+/* Say it, see it answered; who was there before, as the other one may leave as soon as he has what he waits for. */
+function untilAnswered(text) {
+  var people = shown('people');
+  say(text);
   until(function () { return sees('answer <b>'); }, function () {
-    result({ people: shown('people'), state: shown('state'), log: shown('log') });
+    result({ people: people, state: shown('state'), log: shown('log') });
   });
 }
 
@@ -89,22 +98,22 @@ var drivers = {
   /* Answers whoever greets. */
   answer: function () {
     until(function () { return sees('hello from '); }, function () {
-      say('answer <b>&amp;</b> "\u00e9\u6f22\ud83d\ude00"');
-      untilAnswered();
+      untilAnswered('answer <b>&amp;</b> "\u00e9\u6f22\ud83d\ude00"');
     });
   },
 
   /* Greets the second one who comes. */
   greet: function () {
     until(function () { return peopleIn() === 2; }, function () {
-      say('hello from the other one');
-      untilAnswered();
+      untilAnswered('hello from the other one');
     });
   },
 
-  /* Three chats in frames, each over another transport; Bob means harm, writes to Ann alone, and leaves. */
+  /* Three chats in frames, each over another transport; Bob means harm, writes to Ann alone, and leaves. Their surname is
+     the query. */
   three: function () {
     var ways = ['jsonp-polling', 'websocket', 'xhr-streaming'], names = ['Ann', '<i>Bob</i>', 'Eve'], frames = [], frame, i, ann, bob, eve;
+    for (i = 0; i < names.length; i += 1) { names[i] += ' ' + location.search.slice(1); }
     for (i = 0; i < ways.length; i += 1) {
       frame = document.createElement('iframe');
       frame.src = '/chat.html?room=' + encodeURIComponent(location.search) + '&nick=' + encodeURIComponent(names[i]) + '&transport=' + ways[i];
@@ -120,18 +129,54 @@ var drivers = {
       say('<img src=x onerror="window.top.hacked=1">', bob);
       say('from Eve', eve);
       until(all(frames, function (one) { return sees('from Ann', one) && sees('<img src=x', one) && sees('from Eve', one); }), function () {
-        var buttons = byId('people', bob).getElementsByTagName('button');
-        buttons[words(buttons[0]) === 'Ann' ? 0 : 1].click();
+        address(names[0], bob);
         say('between us', bob);
         until(all([ann, bob], function (one) { return sees('between us', one); }), function () {
           byId('leave', bob).click();
-          until(all([ann, eve], function (one) { return sees('<i>Bob</i> has left.', one); }), function () {
+          until(all([ann, eve], function (one) { return sees(names[1] + ' has left.', one); }), function () {
             facts.after = shown('people', ann);
             facts.ann = shown('log', ann);
             facts.eve = shown('log', eve);
             facts.hacked = window.hacked;
             facts.elements = ann.document.querySelectorAll('#log img, #log i, #people i').length;
             result(facts);
+          });
+        });
+      });
+    });
+  },
+
+  /* Bob leaves while Ann writes to him alone: what she writes is for nobody else, also when she loses the connection
+     herself and comes back. */
+  whispering: function () {
+    var list = members(), ann = list[0].where, bob = list[1].where, facts = {};
+    function sayAgain(then) {
+      say('between us', ann);
+      until(function () { return shown('say-error', ann); }, function () {
+        var trouble = shown('say-error', ann);
+        until(function () { return byId('text', ann).value === 'between us'; }, function () { then(trouble); });
+      });
+    }
+    until(eachSees(list, listed), function () {
+      address(list[1].nick, ann);
+      byId('leave', bob).click();
+      until(function () { return sees(list[1].nick + ' has left.', ann); }, function () {
+        sayAgain(function (trouble) {
+          facts.trouble = trouble;
+          facts.button = byId('say', ann).value;
+          byId('way', ann).value = 'xhr-polling';
+          byId('way-set', ann).click();
+          until(function () { return sees('You are back in', ann); }, function () {
+            facts.to = byId('to', ann).options[byId('to', ann).selectedIndex].text;
+            sayAgain(function (trouble) {
+              facts.again = trouble;
+              byId('to', ann).selectedIndex = 0;
+              say('to all', ann);
+              until(function () { return sees('to all', list[2].where); }, function () {
+                facts.eve = shown('log', list[2].where);
+                result(facts);
+              });
+            });
           });
         });
       });
@@ -148,8 +193,7 @@ var drivers = {
       each(function (one) { say('<b>' + one.nick + '</b> \u00e9\u6f22\ud83d\ude00 to all', one.where); });
       until(eachSees(list, function (one, other) { return sees(other.nick + '</b>', one.where); }), function () {
         each(function (one, next) {
-          var buttons = byId('people', one.where).getElementsByTagName('button'), i;
-          for (i = 0; i < buttons.length; i += 1) { if (words(buttons[i]) === next.nick) { buttons[i].click(); break; } }
+          address(next.nick, one.where);
           say('between us', one.where);
         });
         until(eachSees(list, function (one) { return shown('log', one.where).split('between us').length === 3; }), function () {

@@ -3,9 +3,8 @@
 What a connection taken over from Tornado does is tested on both event loops that there are; everything else on
 asyncio's own, and with ``--loop uvloop`` on uvloop.
 
-What Hypothesis draws may take any time: a machine that stands still for a moment is no fault of the code.  In CI, where
-one failure by chance would refuse the work of many, it draws the same each time (its own profile "ci"), and elsewhere
-it looks for more.
+Hypothesis looks for new examples in each run; in CI for the same ones, so that its verdict is of the change alone.  How
+long an example takes says nothing here: the machine may be doing something else.
 
 An engine that is not installed skips the test with how to get it, or fails it where CI promised the engine.  ``run`` of
 an engine blocks: call it through ``asyncio.to_thread`` when the server under test lives in the test's own event loop.
@@ -14,6 +13,7 @@ an engine blocks: call it through ``asyncio.to_thread`` when the server under te
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,10 +24,6 @@ from hypothesis import HealthCheck, settings
 from browserlab import Engine, EngineMissing, HtmlUnit, open_engine
 from support.loops import LOOPS
 from support.needs import MUST_RUN, lacking, need_npm
-
-# Before any test module is imported, whose own settings are these with something else.
-settings.register_profile("polysock", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("ci" if os.environ.get(MUST_RUN) else "polysock")
 
 HTMLUNIT_JAR = "lib/runner/selenium-server-standalone-2.35.0.jar"
 ON_BOTH_LOOPS = {
@@ -40,9 +36,28 @@ ON_BOTH_LOOPS = {
     "test_transport_contract.py",
 }
 
+settings.register_profile(
+    "polysock",
+    deadline=None,
+    derandomize=MUST_RUN in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("polysock")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--loop", choices=LOOPS, help="the event loop of every test")
+
+
+def pytest_collection() -> None:
+    """Ten thousand tests stay until the end: no round of the garbage collector has to look at them."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_asyncio_loop_factories(

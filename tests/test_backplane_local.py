@@ -33,6 +33,7 @@ EDGES_OF_LIMITS = (
     "backplane_queue_messages",
     "max_backplane_nodes",
     "max_backplane_channels",
+    "max_backplane_channel_bytes",
     "backplane_timeout_s",
     "backplane_retry_s",
 )
@@ -152,6 +153,17 @@ async def test_what_can_be_no_folder_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path / "file", tmp_path / "no" / "parent"):
         with pytest.raises(SettingError, match=r"is not a folder|cannot be a folder for sockets: No such file"):
             await LocalBackplane(folder).start("node0000", lambda channel, data: None)
+
+
+async def test_a_folder_that_it_is_not_to_make(net: LocalNet) -> None:
+    reader = LocalBackplane(net.folder, makes_folder=False)
+    with pytest.raises(BackplaneDown, match="does not exist: is a server running"):
+        await reader.start("reader00", lambda channel, data: None)
+    assert not net.folder.exists()
+    net.folder.mkdir()
+    net.folder.chmod(0o755)
+    with pytest.raises(SettingError, match="open to other users"):
+        await reader.start("reader00", lambda channel, data: None)
 
 
 def test_a_path_that_is_too_long_for_sockets_is_refused_at_once(tmp_path: Path) -> None:
@@ -543,6 +555,29 @@ async def test_max_backplane_channels(net: LocalNet, quiet: Quiet) -> None:  # n
         assert await node.backplane.deliver("c", b"") == 1
         quiet.expect("was cut: it wants too many channels")
         await stranger.say(b"".join(channel_frames(["d"])))
+        assert await stranger.is_cut()
+
+
+async def test_max_backplane_channel_bytes(net: LocalNet, quiet: Quiet) -> None:  # noqa: F811
+    net.limits = Limits(max_backplane_channel_bytes=10)
+    node = await net.node().start("count")
+    async with Stranger(net, node) as stranger:
+
+        async def wants(frames: bytes, number: int) -> None:
+            """Say them, and wait until they are in force."""
+            await stranger.say(frames + sync_frame(number))
+            await stranger.reader.readuntil(synced_frame(number))
+
+        await wants(HELLO + b"".join(channel_frames(["aaaa", "bbbbbb"])), 1)
+        # What it has already weighs nothing more, and what it leaves nothing at all.
+        await wants(b"".join(channel_frames(["bbbbbb", "aaaa", "aaaa"])), 2)
+        await wants(b"".join(channel_frames(["aaaa", "aaaa", "unknown"], is_on=False)), 3)
+        await wants(b"".join(channel_frames(["cccc"])), 4)
+        await wants(b"".join(channel_frames(["dddd", "eeeeee"], anew=True)), 5)
+        assert await node.backplane.deliver("eeeeee", b"") == 1
+        assert await node.backplane.deliver("cccc", b"") == 0
+        quiet.expect("was cut: the names of the channels it wants are too long")
+        await stranger.say(b"".join(channel_frames(["f"])))
         assert await stranger.is_cut()
 
 

@@ -15,7 +15,7 @@ import pytest
 from polysock.backplane_local import LocalBackplane
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-TIMEOUT_S = 60
+TIMEOUT_S = 240
 SMALL = ("--rounds", "1", "--seconds", "0.05", "--clients", "3")
 # These are installed with polysock itself.
 PEERS = ("--peers", "polysock-io", "--peers", "sockjs-tornado")

@@ -29,7 +29,7 @@ from support.needs import need_npm
 __all__ = ["quiet"]
 
 PAGES = Path(__file__).resolve().parent / "browserlab" / "pages"
-PAGE_S = 110.0
+PAGE_S = 290.0
 
 #: Release -> its generation, and a build beside the main one, which pages of the other origin load.
 RELEASES = {

@@ -24,7 +24,7 @@ from browserlab.engines import STANDINS
 APP = Path(__file__).resolve().parent / "client_app.py"
 START_S = 20
 STOP_S = 10
-PAGE_S = 90
+PAGE_S = 300
 
 SAME = ["", "websocket", "xhr-streaming", "eventsource", "htmlfile", "xhr-polling", "jsonp-polling"]
 CROSS = [

@@ -21,14 +21,23 @@ from tornado.web import Application, RequestHandler
 
 from browserlab.wire import Rpc, WireSocket
 from polysock import Server
-from support.proxies import Background, BlockingProxy, BufferingProxy, DroppingProxy, IdleProxy, Proxy, SlowProxy
+from support.proxies import (
+    Background,
+    BlockingProxy,
+    BufferingProxy,
+    DroppingProxy,
+    HoldingProxy,
+    IdleProxy,
+    Proxy,
+    SlowProxy,
+)
 
 ADDRESS = "127.0.0.1"
-PAGE_S = 30
+PAGE_S = 60
 # Delays of the client in these tests, in milliseconds: small, so that five attempts take no second.
 DELAY_MS, DELAY_MAX_MS, JITTER = 40, 200, 0.5
 # What a transport is given to open where it cannot: far above what it takes where it can.
-OPEN_MS = 700
+OPEN_MS = 1500
 OFTEN = {"heartbeat_delay": 0.1}
 
 # Shorthands: an event with what can be told of it.
@@ -47,7 +56,7 @@ function control(what, then) {
   xhr.send();
 }
 function options(more) {
-  var all = {forceNew: true, remember: false, reconnectionDelay: GIVEN.delay,
+  var all = {forceNew: true, remember: false, openTimeout: 15000, reconnectionDelay: GIVEN.delay,
              reconnectionDelayMax: GIVEN.ceiling, randomizationFactor: GIVEN.jitter}, name;
   for (name in more) { all[name] = more[name]; }
   return all;
@@ -475,7 +484,8 @@ def test_silence_tells_what_a_forever_frame_does_not(request: pytest.FixtureRequ
     answer = stage.run(
         request.getfixturevalue(name),
         """
-        var socket = record(io(SERVER, options({transports: ['htmlfile'], silence: 800}))), got = [], connects = 0, why;
+        var socket = record(io(SERVER, options({transports: ['htmlfile'], silence: 2000})));
+        var got = [], connects = 0, why;
         socket.on('echo', function (text) { got.push(text.length); finish([got, why]); });
         socket.on('disconnect', function (reason, details) { why = details.error.message; });
         socket.on('connect', function () {
@@ -490,6 +500,54 @@ def test_silence_tells_what_a_forever_frame_does_not(request: pytest.FixtureRequ
     got, why = answer["extra"]
     assert got == [5]
     assert "not even a heartbeat" in why
+
+
+# The form with a message is held on the way, while the long timers of the page run fifty times as fast.
+HELD = """
+var socket = record(io(SERVER, options({transports: ['jsonp-polling']}))), real = window.setTimeout, connects = 0, why;
+socket.on('disconnect', function (reason, details) {
+  window.setTimeout = real;
+  why = details.error.message;
+  control('let_go');
+});
+socket.on('connect', function () {
+  connects += 1;
+  if (connects === 2) { finish(why); return; }
+  control('hold', function () {
+    window.setTimeout = function (work, ms) { return real(work, ms < 5000 ? ms : ms / 50); };
+    socket.emit('ask', 'kept', function (words) { finish(words[0]); });
+    %s
+  });
+});
+"""
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("is_let_go", [True, False])
+def test_a_form_that_takes_long(request: pytest.FixtureRequest, running: Stage, name: str, is_let_go: bool) -> None:
+    """It is given as long as every other POST, and what never gets an answer is a loss that the page hears of."""
+    proxy = HoldingProxy(running.port, b"/jsonp_send")
+    running.behind(proxy)
+
+    async def hold() -> None:
+        proxy.free.clear()
+
+    async def let_go() -> None:
+        proxy.free.set()
+
+    running.controls |= {"hold": hold, "let_go": let_go}
+    answer = running.run(
+        request.getfixturevalue(name),
+        HELD % ("real(function () { control('let_go'); }, 500);" if is_let_go else ""),
+        proxy.origin,
+    )
+    if is_let_go:
+        assert answer["log"] == ["connecting", "connect"]
+        assert answer["extra"] == "kept"
+    else:
+        assert answer["log"] == ["connecting", "connect", *returned("jsonp-polling")]
+        assert "no answer to a POST within 60 seconds" in answer["extra"]
+    assert proxy.spoiled == 1
 
 
 # What a page does behind a proxy: connects, sees that both ways work, and connects once more, to use what it remembers.
@@ -535,7 +593,7 @@ def test_a_proxy_that_holds_responses_back(request: pytest.FixtureRequest, runni
 @pytest.mark.parametrize("transport", ["websocket", "xhr-streaming", "xhr-polling"])
 def test_a_proxy_that_cuts_idle_connections(running: Stage, chromium: Any, transport: str) -> None:
     """With heartbeats that are too rare for it: the client comes back each time."""
-    proxy = running.behind(IdleProxy(running.port, 0.3))
+    proxy = running.behind(IdleProxy(running.port, 0.6))
     answer = running.run(
         chromium,
         """

@@ -530,6 +530,19 @@ async def test_what_is_remembered_of_double_messages_is_bounded() -> None:
         assert len(cluster_of(second)._seen) == 1000
 
 
+@pytest.mark.parametrize(("between", "delivered"), [(999, 1), (1_000, 2)])
+async def test_others_may_come_between_the_copies_of_a_double_message(between: int, delivered: int) -> None:
+    async with world(2) as nodes:
+        first, second = nodes.servers
+        ann = client(second)
+        event, other = Event("/", "x"), Event("/", "other")
+        copy = Emit("slowpoke", 0, event, Target((str(ann.id),)), is_twice=True)
+        others = [Emit(f"node{seq:04}", 0, other, copy.target, is_twice=True) for seq in range(between)]
+        for emit in (copy, *others, copy):
+            cluster_of(second)._receive("any", encode(emit, first.cluster_limits))
+        assert [name for name, *_ in ann.take()].count("x") == delivered
+
+
 async def test_nothing_that_comes_can_hurt(quiet: Quiet, caplog: pytest.LogCaptureFixture) -> None:  # noqa: F811
     async with world(2) as nodes:
         first, second = nodes.servers

@@ -12,7 +12,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 PAGE = (TESTS.parent / "docs" / "socketio-compatibility.md").read_text(encoding="utf-8")
-COLLECTING_S = 60
+COLLECTING_S = 240
 
 NODE, BROWSER = "test_node_socketio_clients.py", "test_browser_socketio_clients.py"
 LETTERS = "NBX"

@@ -156,6 +156,7 @@ async def test_what_applications_read_from_their_session() -> None:
         assert session.is_closed
         assert session.state == 2
         assert session.close_reason == session.get_close_reason() == (3000, "Go away!")
+        assert session.conn is None
 
 
 async def test_router_has_the_contract_of_sockjs_tornados() -> None:

@@ -45,7 +45,7 @@ from support.redis_server import RedisServer
 ROOT = Path(__file__).resolve().parent.parent
 START_S, STOP_S = 20, 10
 # Ends an engine that stopped altogether; what is awaited comes much sooner.
-PAGE_S = 60
+PAGE_S = 120
 DRIVERS = ROOT / "tests" / "chat_drivers.js"
 KEY = "k" * 16
 SECRET = "0123456789abcdef"
@@ -567,13 +567,23 @@ async def test_three_transports_in_one_room(request: pytest.FixtureRequest, site
     for way in ("jsonp-polling", "websocket", "xhr-streaming"):
         assert f"Connected over {way}." in seen["states"]
         assert way in seen["people"]
-    assert "Ann (you) polysock.js \u00b7 jsonp-polling" in seen["people"]
-    assert "<i>Bob</i> polysock.js \u00b7 websocket" in seen["people"]
-    assert "<i>Bob</i>, privately to you between us" in seen["ann"]
+    assert f"Ann {name} (you) polysock.js \u00b7 jsonp-polling" in seen["people"]
+    assert f"<i>Bob</i> {name} polysock.js \u00b7 websocket" in seen["people"]
+    assert f"<i>Bob</i> {name}, privately to you between us" in seen["ann"]
     assert "between us" not in seen["eve"]
     assert "<i>Bob</i>" not in seen["after"]
     assert seen["hacked"] == "undefined"
     assert seen["elements"] == "0"
+
+
+async def test_what_is_written_to_one_who_leaves_reaches_nobody_else(chromium: Any, site: str, room: str) -> None:
+    members = named_in(
+        room, [(nick, "chat", "websocket", "polysock.js \u00b7 websocket") for nick in ("Ann", "Bob", "Eve")]
+    )
+    seen = await drive(chromium, address(site, "whispering", room, members))
+    assert seen["trouble"] == seen["again"] == "Not sent: That one has left."
+    assert (seen["button"], seen["to"]) == ("Whisper", f"{members[1][0]}, who has left")
+    assert "between us" not in seen["eve"]
 
 
 # -- the pages of Socket.IO's clients
@@ -592,6 +602,11 @@ Member = tuple[str, str, str, str]
 def generation(version: str, forced: str, way: str) -> Member:
     """Nick, page, transport, and how others shall see it."""
     return f"Member {version}", f"chat-{version}", forced, f"Socket.IO {version} \u00b7 {way}"
+
+
+def named_in(room: str, members: Sequence[Member]) -> list[Member]:
+    """The same, with the room's number in their names: what an engine left unfinished may hold its names for long."""
+    return [(f"{nick} {room[-6:]}", *more) for nick, *more in members]  # type: ignore[misc]
 
 
 def address(site: str, driver: str, room: str, members: Sequence[Member]) -> str:
@@ -633,6 +648,7 @@ POLYSOCK = ("Member P", "chat", "", "polysock.js \u00b7 websocket")
 async def test_all_generations_of_socketio_in_one_room(
     chromium: Any, site: str, room: str, members: list[Member]
 ) -> None:
+    members = named_in(room, members)
     seen = await drive(chromium, address(site, "generations", room, members))
     logs, states, errors = (json.loads(seen[name]) for name in ("logs", "states", "errors"))
     nicks = [nick for nick, *_ in members]

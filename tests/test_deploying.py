@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from polysock.backplane_redis import RedisBackplane
+from polysock_transports import DEFAULT_LIMITS
 from support.balancers import listener, nginx_configuration, start_nginx
 from support.clients import SOCKJS, Client, quiet
 from support.hub import WireClient
@@ -220,6 +222,33 @@ async def test_two_hosts_behind_a_load_balancer(
                     (text,) = await wire.wait("said")
                     said += [text] if not text.startswith("hello") else []
                 assert sorted(said) == sorted(SOCKJS)
+
+
+async def test_redis_keeps_from_the_nodes_what_is_too_long(folder: Path) -> None:
+    """A client reads a message whole before it can drop it; as on the page, Redis itself takes none that long."""
+    most = DEFAULT_LIMITS.backplane_max_message_bytes
+    options = [word for line in block("conf", "redis").splitlines() for word in redis_option(line)]
+    with RedisServer(folder, *options) as redis:
+        url = redis.url.replace("redis://", "redis://app:change-me@")
+        sender, taker = RedisBackplane(url), RedisBackplane(url)
+        taken: asyncio.Queue[int] = asyncio.Queue()
+        taker.subscribe("room")
+        try:
+            await taker.start("taker000", lambda channel, data: taken.put_nowait(len(data)))
+            await sender.start("sender00", lambda channel, data: None)
+            assert await sender.deliver("room", bytes(most)) == 1
+            assert await taken.get() == most
+            reader, writer = await asyncio.open_connection("127.0.0.1", redis.port)
+            writer.write(b"AUTH app change-me\r\n*3\r\n$7\r\nPUBLISH\r\n$13\r\npolysock:room\r\n$%d\r\n" % (most + 1))
+            answer = await asyncio.wait_for(reader.read(), WAIT_S)
+            assert answer == b"+OK\r\n-ERR Protocol error: invalid bulk length\r\n"
+            writer.close()
+            assert await sender.deliver("room", b"last") == 1
+            assert await taken.get() == 4
+            assert taker.counters == {"received": 2}
+        finally:
+            await sender.stop()
+            await taker.stop()
 
 
 def redis_option(line: str) -> list[str]:

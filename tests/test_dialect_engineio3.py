@@ -244,7 +244,7 @@ def looks_twice_encoded(text: str) -> bool:
 
 
 @pytest.mark.parametrize("generation", SHOWS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(payloads=st.lists(st.lists(any_text, min_size=1, max_size=3), max_size=4))
 @example(payloads=[["a"], ["\u00e9", "\ud83d\ude00 \ud83d"], ["\u00c3\u00a9", "\u00e9"]])
 def test_a_session_reads_what_its_client_wrote(generation: str, payloads: list[list[str]]) -> None:
@@ -288,7 +288,7 @@ def split_by_units(text: str) -> list[str] | None:
     return packets
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     pieces=st.lists(
         st.tuples(
@@ -314,7 +314,7 @@ def test_payloads_are_split_anywhere_as_clients_do(pieces: list[tuple[str, int]]
         assert signals == [Message(packet[1:]) for packet in expected if packet]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text("\\n\nab", max_size=20))
 def test_line_breaks_survive_a_form(text: str) -> None:
     assume("\\\n" not in text)  # the client's own escaping loses this one, which JSON never holds
@@ -333,7 +333,7 @@ bytes_like = st.lists(st.sampled_from([0, 0, 1, 1, 2, 3, 9, 255, 255, 4, 0x34, 0
 
 @every_form
 @pytest.mark.parametrize("form", BODY_FORMS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(body=st.binary(max_size=60) | any_text | packets_like | packets_like.map(str.encode) | bytes_like)
 @example(body="1" * 300)
 @example(body=b"1:4" * 101)
@@ -353,7 +353,7 @@ def test_any_bytes_decode_to_signals_or_protocol_error(dialect: EngineDialect, f
     assert len(signals) <= LIMITS.max_payload_packets + 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(body=st.binary(max_size=60) | st.text("d=&%5Cn\\+", max_size=40).map(str.encode))
 def test_any_form_gives_a_payload_or_protocol_error(body: bytes) -> None:
     with suppress(ProtocolError):
@@ -366,7 +366,7 @@ messages = st.lists(
 
 
 @pytest.mark.parametrize("name", FORMS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(messages=messages)
 def test_messages_survive(name: str, messages: list[str | bytes]) -> None:
     dialect = FORMS[name]
@@ -383,7 +383,7 @@ def test_messages_survive(name: str, messages: list[str | bytes]) -> None:
     assert received == [Message(whole(item) if isinstance(item, str) else item) for item in messages]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(messages=messages)
 def test_both_generations_read_the_same_where_bytes_may_go(messages: list[str | bytes]) -> None:
     (packed,) = POLLING.pack([POLLING.encode(message) for message in messages])

@@ -226,7 +226,7 @@ query_like = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     method=st.sampled_from(["GET", "POST", "OPTIONS", "HEAD", "PUT", ""]) | any_text,
     path=st.sampled_from(["/", ""]) | any_text,
@@ -251,7 +251,7 @@ def test_any_request_is_routed_or_refused(method: str, path: str, query: str, up
 
 @every_form
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(body=st.binary(max_size=60) | any_text | packets_like | packets_like.map(str.encode))
 @example(body=b"4" * 301)
 @example(body="\x1e" * 300)
@@ -273,7 +273,7 @@ messages = st.lists(any_text.filter(lambda text: "\x1e" not in text) | st.binary
 
 
 @every_form
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(messages=messages)
 def test_messages_survive(dialect: EngineDialect, messages: list[str | bytes]) -> None:
     form = "polling" if dialect is ENGINEIO4 else "websocket"

@@ -199,7 +199,7 @@ json_like = st.recursive(
 
 @every_dialect
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(body=st.binary(max_size=80) | any_text | json_like | json_like.map(str.encode))
 @example(body=b"[" * 900)
 @example(body='["' + "\\ud800" * 100 + '"]')
@@ -227,7 +227,7 @@ def test_any_bytes_decode_to_messages_or_protocol_error(dialect: Dialect, form: 
 
 
 @every_dialect
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     method=st.sampled_from(["GET", "POST", "OPTIONS", "HEAD", "PUT", "get", ""]) | any_text,
     path=any_text
@@ -243,7 +243,7 @@ def test_any_path_is_routed_or_refused(dialect: Dialect, method: str, path: str,
         assert "." not in route.session_id
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=any_text)
 def test_any_text_survives_and_is_ascii(text: str) -> None:
     fragment = SOCKJS.encode(text)
@@ -258,7 +258,7 @@ def test_any_text_survives_and_is_ascii(text: str) -> None:
     assert [signal.data for signal in SOCKJS.decode(f"[{fragment}]", "websocket", Limits())] == [whole]  # type: ignore[union-attr]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=any_text | st.text("</script>&-!\u2028\u2029\\\"'", max_size=30))
 def test_javascript_string_is_safe_anywhere_in_a_page(text: str) -> None:
     literal = javascript_string(text)
@@ -269,7 +269,7 @@ def test_javascript_string_is_safe_anywhere_in_a_page(text: str) -> None:
     assert json.loads(literal) == whole
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=any_text)
 def test_any_frame_survives_its_envelope(text: str) -> None:
     (frame,) = SOCKJS.pack([SOCKJS.encode(text)])
@@ -284,7 +284,7 @@ def test_any_frame_survives_its_envelope(text: str) -> None:
     assert xhr_shape(frame) == frame.encode() + b"\n"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(body=st.binary(max_size=60), content_type=st.sampled_from(["application/x-www-form-urlencoded", "text/plain"]))
 def test_any_form_gives_a_payload(body: bytes, content_type: str) -> None:
     payload = jsonp_payload(body, content_type)
@@ -292,7 +292,7 @@ def test_any_form_gives_a_payload(body: bytes, content_type: str) -> None:
     assert len(payload) <= len(body)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(code=st.integers(0, 70000), text=any_text)
 def test_any_goodbye_is_json(code: int, text: str) -> None:
     frame = SOCKJS.goodbye(CloseReason(code, text))

@@ -801,7 +801,7 @@ class Mischief:
         await turns(5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(version=st.sampled_from([3, 4]), steps=st.lists(st.sampled_from(STEPS), max_size=14))
 @example(version=4, steps=["wait", "socket", "probe", "wait", "upgrade", "frame", "half", "finish", "wait"])
 @example(version=3, steps=["half", "socket", "probe", "leave", "upgrade", "finish", "interval", "interval"])

@@ -31,7 +31,7 @@ ANSWER = (
     b'<cross-domain-policy><allow-access-from domain="*" to-ports="*"/></cross-domain-policy>'
 )
 LOOPBACK = "127.0.0.1"
-TIMEOUT_S = 5
+TIMEOUT_S = 30
 #: More than the kernels of both sides hold for a connection.
 MANY_DOMAINS = [f"{number}.{'x' * 200}.example.com" for number in range(60_000)]
 

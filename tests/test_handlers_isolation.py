@@ -217,6 +217,32 @@ async def test_clients_that_leave_while_middleware_waits_leave_no_ghost() -> Non
         assert told == []
 
 
+async def test_an_event_that_waits_in_middleware_when_its_client_is_let_go_reaches_nobody() -> None:
+    handled: list[str] = []
+    entered, go_on = asyncio.Event(), asyncio.Event()
+    async with memory_world() as world:
+
+        @world.io.on("connection")
+        def connected(socket: Socket) -> None:
+            socket.on("x", lambda: handled.append("x"))
+            socket.on("disconnect", handled.append)
+
+            @socket.use
+            async def guard(event: str, args: list[Any]) -> None:
+                entered.set()
+                await go_on.wait()
+
+        client = await world.client()
+        await client.emit("x")
+        await entered.wait()
+        (socket,) = world.io.sockets.clients()
+        socket.disconnect()
+        go_on.set()
+        await turns()
+        assert handled == ["server namespace disconnect"]
+        assert not socket.has_handlers("x")
+
+
 async def test_a_connection_refused_with_data_that_cannot_travel(quiet: Quiet) -> None:  # noqa: F811
     async with memory_world() as world:
 

@@ -649,7 +649,7 @@ async def test_phantomjs(phantomjs: Any) -> None:
         ("/report", Script),
     ]
     async with serving(handlers) as base:
-        answer = await asyncio.to_thread(phantomjs.run, f"{base}/sock.html?lib=sockjs&url=/s&n=5&t=")
+        answer = await asyncio.to_thread(phantomjs.run, f"{base}/sock.html?lib=sockjs&url=/s&n=5&t=&patience=10000")
         told = json.loads(answer)
         assert (told["ok"], told["transport"], told["echoes"]) == (True, "websocket", 5), told
         (session,) = application.made

@@ -24,8 +24,8 @@ from support.socketio_node import PACKAGES, SOCKJS_TRANSPORTS, TRANSPORTS, node
 
 __all__ = ["quiet"]
 
-PROCESS_S = 40.0
-STEP_S = 10.0
+PROCESS_S = 120.0
+STEP_S = 40.0
 
 SCENARIOS = (
     "connect",

@@ -175,7 +175,7 @@ words = st.sampled_from(
 
 
 @given(st.one_of(st.text(max_size=60), st.lists(words, max_size=14).map("".join)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_header_raises(header: str) -> None:
     result = negotiate(header, ALL)
     if result is not None:
@@ -220,7 +220,7 @@ def test_final_blocks() -> None:
 
 
 @given(st.lists(st.binary(max_size=100), max_size=4), st.integers(0, 300))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_inflate_or_are_refused(messages: list[bytes], limit: int) -> None:
     state = agreed()
     reasons = set()
@@ -285,7 +285,7 @@ flags = st.booleans()
     ),
     st.lists(st.text("ab\xe9\U0001f600", max_size=30).map(lambda text: text * 40), max_size=4),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_both_ways_with_websockets(
     factory: ClientPerMessageDeflateFactory, options: DeflateOptions, texts: list[str]
 ) -> None:

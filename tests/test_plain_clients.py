@@ -1025,7 +1025,7 @@ async def test_documented_scripts_in_a_browser(chromium: Engine, example: str, s
             )
 
     async with documented_server(("/page", Page)) as (io, base):
-        watching = asyncio.ensure_future(asyncio.to_thread(chromium.run, f"{base}/page", timeout=20))
+        watching = asyncio.ensure_future(asyncio.to_thread(chromium.run, f"{base}/page", timeout=60))
         if example == "feed":
             chat = io.of("/chat")
             await until(lambda: chat.hub.in_room("news"), 20)

@@ -23,7 +23,7 @@ from support.needs import need_npm
 from support.proxies import Background
 
 ADDRESS = "127.0.0.1"
-PAGE_S = 25
+PAGE_S = 60
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {
     "polysock.min.js": lambda: ROOT / "static" / "polysock.min.js",

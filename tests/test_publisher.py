@@ -305,7 +305,7 @@ class Lingering(MemoryBackplane):
 
 async def test_who_waits_in_another_thread_is_told_of_the_close(monkeypatch: pytest.MonkeyPatch) -> None:
     lingering = Lingering()
-    monkeypatch.setattr(publisher_module, "connect", lambda url: lingering)
+    monkeypatch.setattr(publisher_module, "connect", lambda url, **options: lingering)
     publisher = SyncPublisher("unix:///run/app")
     told: list[Exception] = []
 
@@ -482,6 +482,36 @@ def test_a_backplane_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> No
     assert output.err.startswith("polysock emit: ")
     assert "secret" not in output.err
     assert output.out == ""
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    absent = tmp_path / "typo"
+    assert main(["emit", "--url", f"unix://{absent}", "news"]) == 1
+    output = capsys.readouterr()
+    assert output.err == f"polysock emit: {absent} does not exist: is a server running with this backplane?\n"
+    assert output.out == ""
+    assert not absent.exists()
+
+
+def test_a_folder_without_a_node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "mesh"
+    folder.mkdir(mode=0o700)
+    assert main(["emit", "--url", f"unix://{folder}", "news"]) == 1
+    assert capsys.readouterr() == ("taken by no node\n", "")
+    assert list(folder.iterdir()) == []
+
+
+async def test_a_publisher_comes_before_the_first_node(tmp_path: Path) -> None:
+    place = Place(lambda: f"unix://{tmp_path}/mesh")
+    with pytest.raises(BackplaneDown, match="mesh does not exist"):
+        await Publisher(place.make()).start()
+    with SyncPublisher(f"unix://{tmp_path}/mesh", timeout_s=LIMIT_S) as publisher:
+        with pytest.raises(BackplaneDown, match="mesh does not exist"):
+            await in_thread(lambda: publisher.emit("news"))
+        async with place.nodes(1, with_rooms) as (io,):
+            come(io)
+            await settled(io)
+            assert await in_thread(lambda: publisher.emit("news")) == 1
 
 
 async def test_ctrl_c_is_no_fault(tmp_path: Path) -> None:

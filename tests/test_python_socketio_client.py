@@ -24,7 +24,7 @@ from support.hub import assert_no_ghosts
 
 __all__ = ["quiet"]
 
-STEP_S = 10
+STEP_S = 30
 NAMESPACES = ["/", "/chat"]
 TEXT = 'h\u00e9\u20ac\U0001f600\u2028 "quoted" \\back\\slash\n\0\x1e2'
 DATA = {"list": [b"\0\xff", {"\u00e9": [b"", TEXT]}], "n": [1, None, True, -1.5]}

@@ -210,7 +210,7 @@ def test_lengths_take_their_shortest_form(row: dict[str, Any]) -> None:
 
 
 @given(st.text(st.characters(codec=None, exclude_categories=())))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_text_frames_are_always_utf8(text: str) -> None:
     frame = server_frame_read_back(ws.text_frame(text))
     pairs_joined = re.sub(
@@ -245,7 +245,7 @@ def test_close_frames() -> None:
 
 
 @given(st.text(st.characters(codec=None, exclude_categories=()), min_size=20, max_size=140))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_close_reasons_are_cut_between_characters(text: str) -> None:
     frame = server_frame_read_back(ws.close_frame(1000, text))
     whole = server_frame_read_back(ws.text_frame(text)).data.decode()
@@ -402,7 +402,7 @@ any_streams = st.one_of(
 
 
 @given(any_streams, st.lists(st.integers(0, 2000)), st.integers(1, 200), st.integers(1, 4))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_pieces_make_no_difference(data: bytes, cuts: list[int], limit: int, fragments: int) -> None:
     whole = parser(limit, fragments).feed(data)
     for end in whole[:-1]:
@@ -429,7 +429,7 @@ messages = st.one_of(
 
 
 @given(st.lists(messages, max_size=6), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_a_client_says_arrives(said: list[Any], data: st.DataObject) -> None:
     stream = b""
     for message in said:
@@ -497,14 +497,14 @@ close_frames = st.builds(
 
 
 @given(st.lists(ascii_frames, max_size=7), st.one_of(st.just(b""), close_frames))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_parser_agrees_with_websockets(frames: list[bytes], end: bytes) -> None:
     data = b"".join(frames) + end
     assert [shown(event) for event in parser().feed(data)] == opinion_of_websockets(data)
 
 
 @given(st.sampled_from(list(Opcode)), st.binary(max_size=125), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_builder_agrees_with_websockets(opcode: Opcode, payload: bytes, fin: bool) -> None:
     fin = fin or opcode in (Opcode.CLOSE, Opcode.PING, Opcode.PONG)
     assert ws.encode_frame(opcode, payload, fin=fin) == Frame(opcode, payload, fin=fin).serialize(mask=False)

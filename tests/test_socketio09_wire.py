@@ -756,10 +756,10 @@ async def test_any_bytes_in_any_order_on_one_session_are_answered(quiet: Quiet) 
             mount.clock.advance(60)
             await until(lambda: len(mount.store) == 0)
 
-        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=60, suppress_health_check=list(HealthCheck))
         @given(requests_of_a_session)
         def fuzz(steps: list[tuple[str, str, bytes]]) -> None:
-            asyncio.run_coroutine_threadsafe(play(steps), loop).result(10)
+            asyncio.run_coroutine_threadsafe(play(steps), loop).result(60)
 
         await asyncio.to_thread(fuzz)
         # The announced line need not come.

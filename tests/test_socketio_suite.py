@@ -93,7 +93,7 @@ async def test_no_connect_is_no_client(socketio_url: str) -> None:
         while (frame := await wire.socket.recv())[1] == b"2":
             await wire.send("3")
         assert frame[0] == CLOSE
-    assert CONNECT_TIMEOUT_S - TOLERANCE_S < time.monotonic() - begun < 2 * CONNECT_TIMEOUT_S
+    assert time.monotonic() - begun > CONNECT_TIMEOUT_S - TOLERANCE_S
 
 
 async def test_who_leaves_the_main_namespace_stays(socketio_url: str) -> None:

@@ -618,6 +618,21 @@ async def test_pause_and_resume_also_in_the_first_turn() -> None:
         await until(lambda: len(owner.data) == 5001)
 
 
+async def test_a_pipe_that_was_lost_may_be_aborted() -> None:
+    """asyncio does not guard against it where the peer ended its half while something waited."""
+    async with standing() as (pipe, owner, far):
+        pipe.start()
+        pipe.write(b"x" * 1_000_000)
+        await until(lambda: pipe.backlog and not pipe._first)
+        far.shutdown(socket.SHUT_WR)
+        await turns()
+        assert owner.told == []
+        await until(lambda: not everything(far) and "lost" in owner.told)
+        pipe.abort()
+        await turns()
+        assert owner.told.count("lost") == 1
+
+
 @pytest.mark.asyncio(loop_factories=["uvloop"])  # which makes transports in a task
 @pytest.mark.filterwarnings("ignore:unclosed resource <TCPTransport:ResourceWarning")  # uvloop's, which it never opened
 @pytest.mark.parametrize("what", ["closed", "cancelled"])

@@ -58,8 +58,8 @@ _TRIES_AT_START = 3
 class LocalBackplane(Backplane):
     """A node on this host.  ``Server(backplane="unix:///run/myapp")`` makes one in the folder /run/myapp.
 
-    *directory*: a folder for the sockets, of this user alone; made where it is absent.  All nodes of one application
-    name the same one, and no other application does.
+    *directory*: a folder for the sockets, of this user alone; made where it is absent, unless *makes_folder* is False.
+    All nodes of one application name the same one, and no other application does.
     Counts beside the contract's: ``cut`` (connections ended for what came over them), ``unanswered`` (times that
     ``settled`` went on without a node).
     """
@@ -68,6 +68,7 @@ class LocalBackplane(Backplane):
         self,
         directory: str | os.PathLike[str],
         *,
+        makes_folder: bool = True,
         limits: Limits = DEFAULT_LIMITS,
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
@@ -79,6 +80,7 @@ class LocalBackplane(Backplane):
         super().__init__()
         self.limits = limits
         self.folder = SocketFolder(directory, _SUFFIX, name_chars=NODE_ID_CHARS)
+        self._makes_folder = makes_folder
         self.node_id = ""
         self.channels: set[str] = set()
         """What this node is subscribed to."""
@@ -113,13 +115,18 @@ class LocalBackplane(Backplane):
     async def start(self, node_id: str, receive: Receive) -> None:
         """As ``Backplane.start``; what both sides are subscribed to is in force when it returns.
 
-        Raises SettingError where the folder is not this user's own, is open to others, or cannot be used.
+        Raises SettingError where the folder is not this user's own, is open to others, or cannot be used, and
+        BackplaneDown where it is not there and is not to be made.
         """
         if self._receive is not None:
             raise StateError("a backplane starts once")
         if not is_node_id(node_id):
             raise ValueError("a node's id is letters, digits, - and _")
-        self.folder.open()
+        if self._makes_folder:
+            self.folder.make()
+        elif self.folder.is_absent():
+            raise BackplaneDown(f"{self.folder.folder} does not exist: is a server running with this backplane?")
+        self.folder.check()
         self._listener = self.folder.listen(node_id)
         self.node_id, self._receive = node_id, receive
         try:
@@ -374,14 +381,7 @@ class LocalBackplane(Backplane):
             if self._receive is not None and frame.channel in self.channels:
                 self._hand_over(self._receive, frame.channel, frame.data)
         elif isinstance(frame, Channels):
-            if frame.anew:
-                link.channels.clear()
-            if frame.is_on:
-                link.channels.update(frame.channels)
-                if len(link.channels) > self.limits.max_backplane_channels:
-                    raise ProtocolError("it wants too many channels")
-            else:
-                link.channels.difference_update(frame.channels)
+            link.wants(frame)
         elif isinstance(frame, Sync):
             link.owe(frame.number)
         else:
@@ -561,6 +561,7 @@ class _Link(asyncio.BufferedProtocol):
         self._is_stale = False  # it does not know what we want: told anew when it reads again
         self._asked = 0
         self._owed: int | None = None
+        self._channel_bytes = 0
         self._timer: Timer | None = None
         self._opening: asyncio.Task[Any] | None = None
 
@@ -674,6 +675,25 @@ class _Link(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def wants(self, frame: Channels) -> None:
+        """It says what it is subscribed to.  Raises ProtocolError where that is too much."""
+        limits, channels = self._mesh.limits, self.channels
+        if frame.anew:
+            channels.clear()
+            self._channel_bytes = 0
+        if frame.is_on:
+            added = set(frame.channels) - channels
+            channels |= added
+            self._channel_bytes += sum(map(len, added))
+            if len(channels) > limits.max_backplane_channels:
+                raise ProtocolError("it wants too many channels")
+            if self._channel_bytes > limits.max_backplane_channel_bytes:
+                raise ProtocolError("the names of the channels it wants are too long")
+        else:
+            left = channels.intersection(frame.channels)
+            channels -= left
+            self._channel_bytes -= sum(map(len, left))
 
     # -- told by asyncio
 

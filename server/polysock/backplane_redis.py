@@ -225,6 +225,7 @@ class RedisBackplane(Backplane):
 
     def message(self, channel: bytes, data: bytes) -> None:
         """Redis brought this."""
+        # redis-py has no bound to what it reads: what Redis itself takes is the bound (docs/deploying.md).
         if len(data) > self.limits.backplane_max_message_bytes:
             self.counters["oversized"] += 1
             return

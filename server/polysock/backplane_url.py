@@ -19,9 +19,16 @@ _POSSIBLE = (
 )
 
 
-def connect(backplane: str | Backplane, *, limits: Limits = DEFAULT_LIMITS, clock: Clock | None = None) -> Backplane:
+def connect(
+    backplane: str | Backplane,
+    *,
+    makes_folder: bool = True,
+    limits: Limits = DEFAULT_LIMITS,
+    clock: Clock | None = None,
+) -> Backplane:
     """The backplane that *backplane* names, not started; one that is a Backplane already is returned as it is.
 
+    *makes_folder*: whether a local one makes its folder where there is none.
     Raises SettingError, which says what is possible, or what has to be installed.
     """
     if isinstance(backplane, Backplane):
@@ -47,4 +54,4 @@ def connect(backplane: str | Backplane, *, limits: Limits = DEFAULT_LIMITS, cloc
     if parts.netloc or not parts.path.strip("/") or parts.query or parts.fragment:
         # Of unix://run/myapp, "run" would be the name of a host.
         raise SettingError('the folder of a local backplane is written with three strokes: "unix:///run/myapp"')
-    return LocalBackplane(unquote(parts.path), limits=limits, clock=clock)
+    return LocalBackplane(unquote(parts.path), makes_folder=makes_folder, limits=limits, clock=clock)

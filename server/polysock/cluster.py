@@ -45,7 +45,8 @@ log = logging.getLogger("polysock")
 
 #: What is asked where one node tells those that follow a topic something.
 _TOPIC = "topic"
-#: Messages remembered that travel on two channels, so that none is delivered twice.
+#: Messages remembered that travel on two channels, so that none is delivered twice; of all senders together, the oldest
+#: is forgotten.  Both copies are published at once: for one to be delivered twice, as many others had to come between.
 _MAX_SEEN = 1_000
 #: What every node takes for the name of a machine.
 _MAX_MACHINE_CHARS = 255

@@ -15,7 +15,7 @@ from polysock_transports import ProtocolError
 
 from .backplane import BackplaneDown
 from .limits import DEFAULT_CLUSTER_LIMITS
-from .packets import loads
+from .packets import check_event, loads
 from .publisher import PUBLISH_TIMEOUT_S, Publisher
 from .settings import SettingError
 
@@ -121,8 +121,11 @@ def _emit(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 async def _publish(options: argparse.Namespace, args: list[Any]) -> int:
-    async with Publisher(options.url, timeout_s=options.timeout) as publisher:
-        whom = publisher.of(options.namespace).to(*options.rooms).except_(*options.but)
+    publisher = Publisher(options.url, timeout_s=options.timeout)
+    # What is wrong with the command is said whether or not there is a backplane.
+    check_event(options.event)
+    whom = publisher.of(options.namespace).to(*options.rooms).except_(*options.but)
+    async with publisher:
         return await whom.emit(options.event, *args)
 
 

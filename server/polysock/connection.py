@@ -125,6 +125,7 @@ class ConnectionSession:
         self.subprotocol: str | None = None
         """The raw WebSocket's subprotocol, where one was selected."""
         self.conn: Any = server.get_connection_class()(self)
+        """None once its ``on_close`` was called, as in sockjs-tornado: the two would keep each other in memory."""
 
     # -- what sockjs-tornado applications read and call
 
@@ -209,11 +210,15 @@ class ConnectionSession:
         try:
             yield
         except HTTPError as error:
-            self.membership.end()
+            self._let_go()
             raise _refusal(error) from error
         except BaseException:
-            self.membership.end()
+            self._let_go()
             raise
+
+    def _let_go(self) -> None:
+        self.membership.end()
+        self.conn = None
 
     def on_message(self, data: str | bytes) -> Awaitable[Any] | None:
         result = self.conn.on_message(data)
@@ -222,7 +227,10 @@ class ConnectionSession:
 
     def on_close(self, reason: CloseReason) -> Awaitable[Any] | None:
         self.membership.end()
-        result = self.conn.on_close()
+        try:
+            result = self.conn.on_close()
+        finally:
+            self.conn = None
         return result if result is not None and inspect.isawaitable(result) else None
 
 

@@ -316,6 +316,7 @@ class Peer:
             self._call_hook(handler, "disconnect", (text,))
         for handler in namespace.take("disconnect"):
             self._call_hook(handler, "disconnect", (socket, text))
+        socket.let_go()
         self.server.forget_if_empty(namespace)
         if self._only is not None:
             self.session.close(reason)  # its one connection was for this namespace alone

@@ -106,7 +106,8 @@ class Publisher(Emission[Awaitable[int]]):
     ) -> None:
         """Raises SettingError."""
         super().__init__(self._deliver)
-        self._backplane = connect(url)
+        # A folder that no node has made is mistaken, or of nodes that are still to come.
+        self._backplane = connect(url, makes_folder=False)
         self._timeout_s = _seconds(timeout_s)
         self._limits = limits
         # Nodes tell senders apart, and what one of them sent twice.

@@ -53,11 +53,27 @@ class SocketFolder:
     def _new(self, name: str) -> Path:
         return self.folder / f".{name}{self._suffix}{_NEW}"
 
-    def open(self) -> None:
-        """Make the folder where it is absent (0700), and see that it is this user's alone.  Raises SettingError."""
+    def make(self) -> None:
+        """Make the folder where it is absent (0700).  Raises SettingError."""
         try:
             with suppress(FileExistsError):
                 self.folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise SettingError(f"{self.folder} cannot be a folder for sockets: {error.strerror}") from error
+
+    def is_absent(self) -> bool:
+        """Whether there is nothing of the folder's name; ``check`` says what else may be wrong."""
+        try:
+            self.folder.stat()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def check(self) -> None:
+        """See that the folder is this user's alone.  Raises SettingError."""
+        try:
             link, found = self.folder.lstat(), self.folder.stat()
         except OSError as error:
             raise SettingError(f"{self.folder} cannot be a folder for sockets: {error.strerror}") from error

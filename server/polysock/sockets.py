@@ -338,6 +338,11 @@ class Socket(EventHandlers):
         self.close_reason = reason
         self.answers_end(reason)
 
+    def let_go(self) -> None:
+        """No handler is called any more.  They know this client mostly, and would keep it and themselves in memory."""
+        self.off()
+        self._middleware = ()
+
     def answers_end(self, reason: CloseReason) -> None:
         """No more acks will come; whoever waits for one is told *reason*."""
         self._acks.fail(SessionClosed(reason))

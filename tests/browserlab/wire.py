@@ -14,8 +14,8 @@ import struct
 import time
 from typing import Any
 
-CONNECT_SECONDS = 15.0
-COMMAND_SECONDS = 15.0
+CONNECT_SECONDS = 60.0
+COMMAND_SECONDS = 60.0
 READ_BYTES = 65536
 
 

@@ -121,10 +121,10 @@ SUITE_SETTINGS: dict[str, Any] = {
     "origins": "*",
     "allow_credentials": True,
     "heartbeat_delay": 0.3,
-    "heartbeat_timeout_s": 0.2,
     "session_check_interval": 0.005,
     "max_message_bytes": 1_000_000,
 }
+SUITE_PING_TIMEOUT_S = 0.2
 SUITE_CONNECT_TIMEOUT_S = 1.0
 # Suites that listen for one message at a time lose the second of two that come in one piece.
 SUITE_PAUSE_S = 0.005
@@ -139,11 +139,12 @@ async def echo_to(socket: Socket) -> None:
     socket.on("message-with-ack", lambda *args: args)
 
 
-def socketio_mounts() -> tuple[EngineIORouter, Server]:
-    io = Server(connect_timeout=SUITE_CONNECT_TIMEOUT_S, **SUITE_SETTINGS)
+def socketio_mounts(ping_timeout_s: float) -> tuple[EngineIORouter, Server]:
+    settings = {**SUITE_SETTINGS, "heartbeat_timeout_s": ping_timeout_s}
+    io = Server(connect_timeout=SUITE_CONNECT_TIMEOUT_S, **settings)
     for name in ("/", "/custom"):
         io.of(name).on("connection", echo_to)
-    return EngineIORouter(Echo, "/engine.io", SUITE_SETTINGS), io
+    return EngineIORouter(Echo, "/engine.io", settings), io
 
 
 def serve(routes: Sequence[Any], address: str, port: int) -> tuple[HTTPServer, str]:
@@ -158,6 +159,7 @@ async def main() -> None:
     arguments = argparse.ArgumentParser(description="Endpoints for interoperability tests.")
     arguments.add_argument("--port", type=int, default=8081, help="0 picks a free one (default: 8081)")
     arguments.add_argument("--socketio-port", type=int, help="serve Engine.IO and Socket.IO too, on this port")
+    arguments.add_argument("--ping-timeout", type=float, default=SUITE_PING_TIMEOUT_S, help="seconds, of these two")
     arguments.add_argument("--address", default="127.0.0.1")
     options = arguments.parse_args()
     # These endpoints are open on purpose; the warning of it is for others.
@@ -168,7 +170,7 @@ async def main() -> None:
     servers = [server]
     print(f"listening on {url}", flush=True)
     if options.socketio_port is not None:
-        engine, io = socketio_mounts()
+        engine, io = socketio_mounts(options.ping_timeout)
         mounted += engine, io
         routes = [*engine.urls, *io.routes(sockjs=None, plain=None)]
         server, url = serve(routes, options.address, options.socketio_port)

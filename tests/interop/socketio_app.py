@@ -38,7 +38,7 @@ ADDRESS = "127.0.0.1"
 NAMESPACES = ("/", "/chat", "/guarded")
 AWKWARD_EVENT = 'n\u00e4me "of" \\ \U0001f600\u2028'
 # Longer than a test waits for anything.
-GIVE_UP_S = 20
+GIVE_UP_S = 60
 CLOSING_TURNS = 5
 
 

@@ -24,7 +24,7 @@ const assert = require('assert');
 const http = require('http');
 
 const VERSIONS = { '0.9.17': '0.9', '1.7.4': '1', '2.5.0': '2', '3.1.3': '3', '4.8.4': '4' };
-const WAIT_MS = 10000;
+const WAIT_MS = 30000;
 const RECONNECT_MS = 20;
 const BURST = 200;
 const TRICKLE = 20;

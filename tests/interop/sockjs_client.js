@@ -12,9 +12,12 @@
 
 var SockJS = require('sockjs-client');
 
+// By itself it gives a transport a few of the round trips that it has measured: less than a busy machine may take.
+var OPEN_MS = 10000;
+
 var plan = JSON.parse(require('fs').readFileSync(0, 'utf8'));
 var outcome = { events: [], messages: [], transport: null, close: null };
-var socket = new SockJS(process.argv[2], null, { transports: [process.argv[3]] });
+var socket = new SockJS(process.argv[2], null, { transports: [process.argv[3]], timeout: OPEN_MS });
 
 function closeWhenComplete() {
   if (plan.close && outcome.messages.length === plan.expect) {

@@ -60,10 +60,11 @@ class Server:
     async def empty(self) -> dict[str, Any]:
         """What it holds when the sessions of those who have gone are over, or should be."""
         for _ in range(GOING_S):
-            if not (await self.measure())["sessions"]:
+            held = await self.measure()
+            if not held["sessions"] and held["connections"] <= 1:  # this very question's
                 break
             await asyncio.sleep(1)
-        await asyncio.sleep(1)  # for connections that close behind their sessions
+        await asyncio.sleep(1)  # for what ends a moment later
         await self.measure(settled=True)  # what looking costs the first time is there before it counts
         return await self.measure(settled=True)
 

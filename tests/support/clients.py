@@ -51,8 +51,7 @@ WEBSOCKETS = ("websocket", "rawwebsocket")
 EVERY = (*SOCKJS, "rawwebsocket")
 
 CALLBACK = "_jp.a1b2c3d"
-# Ends what would never come.  Far more than anything takes: a machine may stand still for seconds.
-TIMEOUT_SECONDS = 30.0
+TIMEOUT_SECONDS = rawhttp.DEFAULT_TIMEOUT_SECONDS
 
 _PRELUDE_END = {"xhr_streaming": b"\n", "eventsource": b"\r\n", "htmlfile": b"\r\n\r\n"}
 _FRAME = {

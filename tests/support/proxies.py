@@ -24,6 +24,7 @@ __all__ = [
     "BlockingProxy",
     "BufferingProxy",
     "DroppingProxy",
+    "HoldingProxy",
     "IdleProxy",
     "Proxy",
     "SlowProxy",
@@ -34,6 +35,7 @@ ADDRESS = "127.0.0.1"
 CHUNK_BYTES = 65536
 CALL_S = 20
 STOP_S = 5
+LATE_S = 0.1
 WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 REFUSAL = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 # Without lingering, the end of a connection is a reset (RST) and no orderly end (FIN).
@@ -200,8 +202,38 @@ class DroppingProxy(Proxy):
         raise ConnectionResetError
 
 
+class HoldingProxy(Proxy):
+    """While it ``holds``, keeps requests for *path* to itself; what the client gives up meanwhile gets nowhere."""
+
+    def __init__(self, upstream_port: int, path: bytes) -> None:
+        super().__init__(upstream_port)
+        self.path = path
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def upward(self, link: Link, writer: asyncio.StreamWriter) -> None:
+        while data := await link.reader.read(CHUNK_BYTES):
+            if self.path in data and not self.free.is_set():
+                self.spoiled += 1
+                more, freed = (
+                    asyncio.ensure_future(link.reader.read(CHUNK_BYTES)),
+                    asyncio.ensure_future(self.free.wait()),
+                )
+                try:
+                    await asyncio.wait({more, freed}, return_when=asyncio.FIRST_COMPLETED)
+                    if more.done() and not more.result():
+                        return
+                    await self.free.wait()
+                finally:
+                    await end({freed})
+                writer.write(data)
+                data = await more
+            writer.write(data)
+            await writer.drain()
+
+
 class IdleProxy(Proxy):
-    """Cuts a connection on which nothing has travelled for a while."""
+    """Cuts a connection on which something has travelled, and nothing more for a while."""
 
     def __init__(self, upstream_port: int, idle_s: float) -> None:
         super().__init__(upstream_port)
@@ -209,7 +241,6 @@ class IdleProxy(Proxy):
 
     async def serve(self, link: Link) -> None:
         try:
-            await self.passing(link, b"")
             await self.relay(link)
         finally:
             if link.idle:
@@ -218,9 +249,16 @@ class IdleProxy(Proxy):
     async def passing(self, link: Link, data: bytes) -> None:
         if link.idle:
             link.idle.cancel()
-        link.idle = asyncio.get_running_loop().call_later(self.idle_s, self._cut, link)
+        self._watch(link)
 
-    def _cut(self, link: Link) -> None:
+    def _watch(self, link: Link) -> None:
+        loop = asyncio.get_running_loop()
+        link.idle = loop.call_later(self.idle_s, self._cut, link, loop.time() + self.idle_s)
+
+    def _cut(self, link: Link, due: float) -> None:
+        if asyncio.get_running_loop().time() - due > LATE_S:
+            self._watch(link)  # all here stood still, and what travelled meanwhile is yet to be seen
+            return
         self.spoiled += 1
         link.reset()
 

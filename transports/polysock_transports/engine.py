@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["EngineSession", "Probe"]
 
 _PROBE = "probe"
+_OPEN = State.OPEN  # looked up without the enum's metaclass in between
 
 
 class EngineSession(Session):
@@ -69,18 +70,22 @@ class EngineSession(Session):
 
     # -- connections
 
-    def attach(self, transport: Transport) -> bool:
-        if self._hello_due:
-            self._hello_due = False
-            fragment = self._engine.opening(self.id, self._upgrades, self._limits)
-            # Before whatever the listener said while the session opened: one payload for all of it.
-            self._queue = [fragment, *(self._queue or ())]
-            self._queue_bytes += len(fragment)
-        attached = super().attach(transport)
-        if attached and self._probe is not None and self._probe.answered and self._transport is transport:
-            self._noop_at = self._clock.now() + self._limits.upgrade_noop_s
-            self._reschedule()
-        return attached
+    def may_be_polled(self) -> bool:
+        """Whether a poll may come just now.  False is no verdict: something has to be looked at first."""
+        deadline = self.deadline
+        return (
+            self._state is _OPEN
+            and self._transport is None
+            and self.resumable
+            and deadline is not None
+            and deadline[0] > self._clock.now()
+        )
+
+    def _greet(self, transport: Transport) -> None:
+        fragment = self._engine.opening(self.id, self._upgrades, self._limits)
+        # Before whatever the listener said while the session opened: one payload for all of it.
+        self._queue = [fragment, *(self._queue or ())]
+        self._queue_bytes += len(fragment)
 
     def offer(self, transport: Transport, form: EngineDialect | None = None) -> bool:
         """A WebSocket that may replace polling; False, and it is closed, where it may not.
@@ -179,11 +184,8 @@ class EngineSession(Session):
         if self._transport is None and self._silenced:
             self._close_down()
 
-    def transport_ended(self, transport: Transport) -> None:
-        ours = transport is self._transport
-        super().transport_ended(transport)
-        if ours and self._state is State.CLOSING and (self._silenced or not self.resumable):
-            self._close_down()
+    def _is_told(self) -> bool:
+        return self._silenced or not self.resumable
 
     # -- deadlines
 
@@ -224,7 +226,11 @@ class EngineSession(Session):
         self._end(PING_TIMEOUT)
 
     def _be_due(self, at: float) -> None:
-        if self.deadline is None:  # polls come and go, and what is due stays what it was
+        if self._probe is not None and self._probe.answered and self._transport is not None:
+            # A poll that comes while the client is to stop polling.
+            self._noop_at = self._clock.now() + self._limits.upgrade_noop_s
+            self._reschedule()
+        elif self.deadline is None:  # polls come and go, and what is due stays what it was
             self._reschedule()
 
     def _reschedule(self) -> None:

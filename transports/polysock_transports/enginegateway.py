@@ -66,7 +66,8 @@ class EngineHandler(GatewayHandler):
             session.posting = False
 
     def _done(self, status: int) -> None:
-        self._posted()
+        if self._posting is not None:
+            self._posted()
         super()._done(status)
 
     def on_connection_close(self) -> None:
@@ -165,6 +166,12 @@ class EngineHandler(GatewayHandler):
             if self.gateway.base_handler is not None:
                 return self._handshake_asking(fresh)
             return self._handshake(fresh)
+        if self._carrier is not None:
+            # The poll before, once more: its session is there (``LaneRequest.again``), and its client's.
+            again: Any = self.gateway.store.get(route.session_id)
+            if again.may_be_polled():
+                again.attach(self._carry_again() or self._poll(route, again))
+                return None
         session = self._known(route)
         if session is None:
             return None

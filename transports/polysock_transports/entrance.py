@@ -276,7 +276,6 @@ class Entering:
         handler = self._judge(request)
         if handler is None:
             return False
-        self._handler = handler
         try:
             answering = handler.serve(b"")
         except Exception:
@@ -284,6 +283,7 @@ class Entering:
             handler.fail()
             return True
         if answering is not None:
+            self._handler = handler
             if self._connection is None:
                 self._watch()
             self.lane.keep(answering, self._answered_late)
@@ -331,10 +331,11 @@ class Entering:
             asyncio.get_running_loop().remove_reader(self._sock)
 
     def _answered_late(self, answering: asyncio.Future[None]) -> None:
+        handler, self._handler = self._handler, None
         error = None if answering.cancelled() else answering.exception()
         if error is not None:
-            log.error("a request failed: %s", self._handler._request_summary(), exc_info=error)
-            self._handler.fail()
+            log.error("a request failed: %s", handler._request_summary(), exc_info=error)
+            handler.fail()
         elif self._connection is None:
             self.cut()  # the client has left
 

@@ -376,8 +376,10 @@ class GatewayHandler:
         if self._exchange is not None:
             return None
         self._is_complete = True
-        if self._rest is not None:
-            return self._rest()
+        rest = self._rest
+        if rest is not None:
+            self._rest = None  # it knows this handler
+            return rest()
         route = self._route
         if route is None:
             self._answer(404, (_TEXT, NEVER_CACHE), b"Not found.\n")
@@ -635,7 +637,7 @@ class GatewayHandler:
         except Refused as error:
             self._refused(error)
             return
-        transport = self._open_transport()
+        transport = self._carry_again() or self._open_transport()
         if transport is None:
             return
         if not fresh and gateway.verify_address and session.address != self._address():
@@ -689,6 +691,14 @@ class GatewayHandler:
             self._dated = date
             complete = kind.complete((date, *self._session_headers(), *more))
             self._carrier_headers = gateway.lane.heads.share(complete)
+        carrier.again(self._open_exchange(), self._carrier_headers)
+        return carrier
+
+    def _carry_again(self) -> HttpTransport | None:
+        """The same as ``_carry`` where the answer before this one was of the same second, else None."""
+        carrier = self._carrier
+        if carrier is None or self._dated is not self.gateway.date_header():
+            return None
         carrier.again(self._open_exchange(), self._carrier_headers)
         return carrier
 

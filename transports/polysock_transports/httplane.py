@@ -708,7 +708,7 @@ class HttpConnection(Outflow):
         delist(self._server, self)
         self.lane.forget(self)
         self._buffer = b""
-        self._forget()
+        super().connection_lost(error)
         handler, exchange = self._handler or self._awaiting, self._exchange
         self._handler = self._awaiting = self._exchange = self._again = None
         if handler is not None:

@@ -128,6 +128,8 @@ class Limits:
     """Other nodes that a node of a local backplane is connected to; one more is turned away."""
     max_backplane_channels: int = 1_000_000
     """Channels that another node may be subscribed to; a node of a local backplane that asks for more is cut off."""
+    max_backplane_channel_bytes: int = 128 * 1024 * 1024
+    """The same, in bytes of their names."""
     backplane_timeout_s: float = 5.0
     """How long another node, or Redis, may take to answer: a greeting, a ping, what ``settled`` waits for."""
     backplane_ping_s: float = 10.0

@@ -76,13 +76,14 @@ class Mailbox(Transport):
             return
         self.finishing, self.ready = True, False
         self.closed = reason or SESSION_TIMEOUT
-        if self.owner is None:
+        owner, self.owner = self.owner, None  # it keeps this mailbox
+        if owner is None:
             return
         if reason is None:
             # The session wants a sign of life, and only a poll could be one: this client is gone.
-            self.owner.transport_lost(self, SESSION_TIMEOUT)
+            owner.transport_lost(self, SESSION_TIMEOUT)
         else:
-            self.owner.transport_ended(self)
+            owner.transport_ended(self)
 
     def abort(self) -> None:
         self.owner = None

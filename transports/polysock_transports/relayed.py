@@ -206,10 +206,7 @@ class Tunnel:
     def pipe_lost(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        connection = self._connection
-        connection.end()  # what the client said last, its goodbye perhaps, still leaves
-        if connection.backlog:
-            self._clock.call_later(self._limits.close_timeout_s, connection.cut)
+        self._connection.end()  # what the client said last, its goodbye perhaps, still leaves
 
     # -- told by the connection to the node
 

@@ -122,11 +122,13 @@ class NodeConnection(Outflow):
             answer.fail()
 
     def end(self) -> None:
-        """End it after all that was written has left; nothing more is wanted of it."""
+        """End it after all that was written has left, or could not in time; nothing more is wanted of it."""
         self._answer = None
         self.send()
         self._ended = True
         self._transport.close()
+        if self.backlog:
+            self._timer = self._pools.clock.call_later(self._pools.limits.close_timeout_s, self.cut)
 
     def cut(self) -> None:
         if self._is_connected:
@@ -265,7 +267,7 @@ class NodeConnection(Outflow):
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._forget()
+        super().connection_lost(error)
         self.drop(error or ConnectionError("it has closed the connection"))
 
 

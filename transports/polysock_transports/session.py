@@ -293,6 +293,7 @@ class Session(_Sending):
         if self._state is not State.CLOSED:
             self._move(State.CLOSED)
             self._scheduler.remove(self)
+            self._let_go()
 
     async def _finish_open(self, opening: Awaitable[Any]) -> None:
         try:
@@ -314,7 +315,7 @@ class Session(_Sending):
 
         A session that is closing says its goodbye again, on whatever comes.
         """
-        if self._state in (State.CONNECTING, State.CLOSED):
+        if self._state is not _OPEN and self._state in (State.CONNECTING, State.CLOSED):
             raise StateError(f"attach() on a session that is {self._state.name}")
         if self._transport is not None and not self._make_way(transport):
             return False
@@ -324,15 +325,20 @@ class Session(_Sending):
         self._pinged = False
         if self._hello_due:
             self._hello_due = False
-            hello = self._dialect.hello()
-            if hello:
-                transport.write(hello)
-        self._flush()
+            self._greet(transport)
+        if self._queue or self._state is not _OPEN:
+            self._flush()
         if self._transport is not None:
-            if self._reading_paused:
+            if self._handler is not None and self._reading_paused:
                 transport.pause()
             self._be_due(self._last_seen + self._limits.heartbeat_delay_s)
         return True
+
+    def _greet(self, transport: Transport) -> None:
+        """Say what a session begins with; *transport* is its first."""
+        hello = self._dialect.hello()
+        if hello:
+            transport.write(hello)
 
     def _make_way(self, transport: Transport) -> bool:
         """*transport* comes while another one is attached: end one of the two; True where it is the attached one."""
@@ -357,10 +363,14 @@ class Session(_Sending):
             return
         self._transport = None
         self._detached_at = self._clock.now()
-        if self._state is State.CLOSING and not self.resumable:
+        if self._state is not _OPEN and self._state is State.CLOSING and self._is_told():
             self._close_down()
         else:
             self._be_due(self._detached_at + self._limits.disconnect_delay_s)
+
+    def _is_told(self) -> bool:
+        """Whether the client of a session that is closing, whose transport has ended, knows all that it shall."""
+        return not self.resumable
 
     def transport_lost(self, transport: Transport, reason: CloseReason | None = None) -> None:
         """The connection broke, or the peer closed it (then *reason* is what it said)."""
@@ -670,16 +680,22 @@ class Session(_Sending):
             return
         self._close_told = True
         self._drop_inbox()
-        if self._refused:
-            return  # it never opened, so there is nothing to close
-        assert self.reason is not None
-        try:
-            result = self._listener.on_close(self.reason)
-        except Exception:
-            log.exception("on_close failed (session %s)", self.id)
-            return
-        if result is not None:
-            self._scheduler.keep(asyncio.ensure_future(result))
+        if not self._refused:  # else it never opened, and there is nothing to close
+            assert self.reason is not None
+            try:
+                result = self._listener.on_close(self.reason)
+            except Exception:
+                log.exception("on_close failed (session %s)", self.id)
+            else:
+                if result is not None:
+                    self._scheduler.keep(asyncio.ensure_future(result))
+        if self._state is State.CLOSED:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """The listener is told nothing more.  Else the two would keep each other, until the garbage collector comes."""
+        self._listener = None  # type: ignore[assignment]
+        self._arrive = None
 
     def _close_down(self) -> None:
         """CLOSING is over: nobody will ask again."""
@@ -692,6 +708,8 @@ class Session(_Sending):
         self._move(State.CLOSED)
         self._drop_queue()
         self._scheduler.remove(self)
+        if self._close_told or self._refused:
+            self._let_go()
 
     # -- deadlines
 

@@ -140,6 +140,7 @@ class Outflow(asyncio.BufferedProtocol):
         "_bounded",
         "_ended",
         "_first",
+        "_is_lost",
         "_is_paused",
         "_lane",
         "_over",
@@ -162,6 +163,7 @@ class Outflow(asyncio.BufferedProtocol):
         self._over = False
         self._ended = False  # nothing more is to be written
         self._bounded = False
+        self._is_lost = False
         self._is_paused = False
         self.backlog = 0
         """Bytes written and not yet taken by the kernel."""
@@ -256,7 +258,9 @@ class Outflow(asyncio.BufferedProtocol):
     def cut(self) -> None:
         """Close now; ``connection_lost`` follows."""
         self._forget()
-        self._transport.abort()
+        # asyncio does not guard against a second end of a connection whose peer ended its half while something waited.
+        if not self._is_lost:
+            self._transport.abort()
 
     def _forget(self) -> None:
         """Nothing more is to be written, and nothing that waits here."""
@@ -274,6 +278,10 @@ class Outflow(asyncio.BufferedProtocol):
             except Exception:
                 log.exception("writing to a taken-over connection failed")
                 self.cut()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._is_lost = True
+        self._forget()
 
     def pause_again(self) -> None:
         """Something was read after a pause: uvloop, and asyncio before 3.11, begin to read whatever was said before."""
@@ -360,7 +368,7 @@ class SocketPipe(Outflow, Pipe):
             self.owner.data_received(bytes(self._lane.buffer[:count]))
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._forget()
+        super().connection_lost(error)
         owner, self.owner = self.owner, None
         if owner is not None:
             owner.pipe_lost()

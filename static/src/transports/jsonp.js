@@ -1,17 +1,15 @@
 /* jsonp-polling: script elements to receive, a hidden form into a hidden frame to send. Works almost everywhere, also
    to another origin. */
 
-var FORM_LIFE_MS = 5000;          /* an answer that cannot be seen has come by then */
 var SCRIPT_GRACE_MS = 500;        /* some browsers say "loaded" before they run the script */
 var UNSENT_TURNS = 20, UNSENT_TURN_MS = 5;
 
 /* done(text): what came back, null where it cannot be read. */
 function postForm(url, payload, done) {
-  var doc = root.document, name = '_polysock_' + randomText('abcdefghijklmnopqrstuvwxyz', 8), live = true, frame, form, area, timer;
+  var doc = root.document, name = '_polysock_' + randomText('abcdefghijklmnopqrstuvwxyz', 8), live = true, frame, form, area;
   function stop() {
     if (!live) { return; }
     live = false;
-    clearTimeout(timer);
     frame.onload = frame.onerror = frame.onreadystatechange = nothing;
     setTimeout(function () {
       if (form.parentNode) { form.parentNode.removeChild(form); }
@@ -51,7 +49,6 @@ function postForm(url, payload, done) {
   frame.onreadystatechange = function () {
     if (frame.readyState === 'complete') { finish(); }
   };
-  timer = setTimeout(finish, FORM_LIFE_MS);
   return { stop: stop };
 }
 
@@ -114,6 +111,7 @@ function jsonpTransport(link) {
     drained: sender.drained,
     close: function () {
       release();
+      sender.stop();
       if (form) { form.stop(); }
     }
   };

@@ -7,7 +7,7 @@ var SEND_MS = 60000;             /* a server that is behind keeps a POST waiting
 
 /* post(payload, done) sends one JSON array. A turn of the event loop ends before it starts: a burst travels together. */
 function makeSender(link, post) {
-  var waiting = [], chars = 0, busy = false, timer = null, whenEmpty = [];
+  var waiting = [], chars = 0, busy = false, timer = null, answerTimer = null, whenEmpty = [];
   function flush() {
     var count = 0, size = 0;
     timer = null;
@@ -18,7 +18,11 @@ function makeSender(link, post) {
       count += 1;
     }
     busy = true;
+    answerTimer = setTimeout(function () {
+      link.broken('sending', undefined, '', 'no answer to a POST within ' + SEND_MS / 1000 + ' seconds');
+    }, SEND_MS);
     post('[' + waiting.splice(0, count).join(',') + ']', function () {
+      clearTimeout(answerTimer);
       busy = false;
       chars -= size;
       flush();
@@ -40,26 +44,24 @@ function makeSender(link, post) {
     drained: function (callback) {
       whenEmpty.push(callback);
       if (!busy && timer === null) { timer = setTimeout(flush, 0); }
-    }
+    },
+    stop: function () { clearTimeout(answerTimer); }
   };
 }
 
 /* Over POST /xhr_send, by XMLHttpRequest or XDomainRequest. */
 function makeHttpSender(link) {
-  var call = null, timer = null, sender;
+  var call = null, sender, stop;
   sender = makeSender(link, function (payload, done) {
-    timer = setTimeout(function () {
-      link.broken('sending', undefined, '', 'no answer to a POST within ' + SEND_MS / 1000 + ' seconds');
-    }, SEND_MS);
     call = httpRequest('POST', link.address('/xhr_send'), payload, link.credentials, function (isOver, status, text) {
       if (!isOver || link.over()) { return; }
       call = null;
-      clearTimeout(timer);
       if (status === 204 || status === 200) { done(); } else { link.broken('sending', status, text); }
     });
   });
+  stop = sender.stop;
   sender.stop = function () {
-    clearTimeout(timer);
+    stop();
     if (call) { call.stop(); }
   };
   return sender;
