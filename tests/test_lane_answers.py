@@ -367,7 +367,7 @@ def test_one_request_byte_by_byte(both: Both, name: str) -> None:
     names=st.lists(st.sampled_from(sorted(PIECES)), min_size=1, max_size=6),
     cuts=st.lists(st.floats(0, 1, exclude_max=True), max_size=8),
 )
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_requests_split_anywhere(both: Both, names: list[str], cuts: list[float]) -> None:
     stream = b"".join(PIECES[name] for name in names)
     places = sorted({0, len(stream), *(int(at * len(stream)) for at in cuts)})
@@ -437,7 +437,7 @@ def test_a_stamp_is_in_the_query_and_nowhere_else(both: Both) -> None:
 
 
 @given(noise=st.binary(max_size=200), name=st.sampled_from(sorted(PIECES)), at=st.floats(0, 1))
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_bytes_in_the_middle_of_a_request(both: Both, noise: bytes, name: str, at: float) -> None:
     piece = PIECES[name]
     middle = int(at * len(piece))

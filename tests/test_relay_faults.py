@@ -653,7 +653,7 @@ POLL = b"POST /s/000/abc/xhr HTTP/1.1\r\nHost: x\r\nX-Polysock-Relay: serve node
 
 
 @both_ways
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.sampled_from([POLL, POLL * 40, b"x" * 100_000, b"\n" * 300]) | st.binary(min_size=1, max_size=400))
 def test_who_does_not_know_the_secret_is_cut_off(tcp: bool, data: bytes) -> None:
     async def knock() -> None:
