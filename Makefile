@@ -1,10 +1,12 @@
 # make           what there is
 # make demo      the demo site; make demo PORT=9000 picks the port
-# make test      the tests; make test ARGS="-k websocket" picks some
+# make test      the tests; make test ARGS="-k websocket" picks some, JOBS=0 runs them in one process
 # Everything sets itself up: Python >= 3.10 with its venv module, and make, are enough.
 
 PORT ?= 8080
 ADDRESS ?= 127.0.0.1
+# Processes that the tests are spread over, file by file: much of their time they wait for browsers.
+JOBS ?= 2
 ARGS ?=
 # The first of these that is new enough; or say which: make test PYTHON=python3.12
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do \
@@ -28,7 +30,7 @@ SHELL := /bin/sh
 .PHONY: help demo test check client format bench soak autobahn npm-deps browsers browsers-deps browsers-more clean
 
 help: ## this list
-	@echo 'usage: make TARGET [PORT=8080] [ADDRESS=127.0.0.1] [ARGS="..."] [PYTHON=python3]'
+	@echo 'usage: make TARGET [PORT=8080] [ADDRESS=127.0.0.1] [JOBS=2] [ARGS="..."] [PYTHON=python3]'
 	@echo
 	@sed -n 's/^\([a-z.-]*\):[^#]*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | awk -F '	' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -36,7 +38,7 @@ demo: $(READY) npm-deps ## serve the demo site on http://ADDRESS:PORT
 	@$(BIN)/python run.py --address=$(ADDRESS) --port=$(PORT) $(ARGS)
 
 test: $(READY) npm-deps $(PEERS_READY) ## run the tests; ARGS goes to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(READY) npm-deps ## ruff, mypy --strict, and ES3 syntax of what goes to browsers
 	$(BIN)/ruff check .

@@ -60,6 +60,19 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A section for each name under which tests have recorded something (``record_property``): (who, what)."""
+    sections: dict[str, dict[str, list[str]]] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            for title, (who, what) in report.user_properties:
+                sections.setdefault(title, {}).setdefault(who, []).append(what)
+    for title, notes in sections.items():
+        terminalreporter.section(title)
+        for who, results in sorted(notes.items()):
+            terminalreporter.write_line(f"{who}: {', '.join(results)}")
+
+
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

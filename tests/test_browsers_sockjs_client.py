@@ -12,7 +12,7 @@ import select
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,8 @@ class Site:
     home: str
     away: str
     numbers: Iterator[int] = field(default_factory=itertools.count)
-    notes: dict[str, list[str]] = field(default_factory=dict)
+    record: Callable[[str, object], None] = field(init=False)
+    """The ``record_property`` of the test that runs."""
 
     @property
     def origins(self) -> tuple[str, str]:
@@ -107,12 +108,7 @@ class Site:
         """Keep a result for the table at the end of the run."""
         name = getattr(engine, "browser", type(engine).__name__)
         where = "same origin" if page_origin == self.home else "other origin"
-        self.notes.setdefault(f"{name}, sockjs-client {release[1:].replace('_', '.')}, {where}", []).append(result)
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        terminalreporter.section("SockJS in browsers")
-        for who, results in sorted(self.notes.items()):
-            terminalreporter.write_line(f"{who}: {', '.join(results)}")
+        self.record("SockJS in browsers", (f"{name}, sockjs-client {release[1:].replace('_', '.')}, {where}", result))
 
     def ask(self, path: str, **query: str) -> Any:
         with urllib.request.urlopen(f"{self.home}{path}?{urlencode(query)}", timeout=ANSWER_S) as answer:
@@ -149,7 +145,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     scripts = [f"{name}={need_npm(package, 'dist/sockjs.min.js')}" for name, package in RELEASES.items()]
     log = tmp_path_factory.mktemp("browsers") / "server.log"
     with (
@@ -162,7 +158,6 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             assert process.stdout is not None
             assert select.select([process.stdout], [], [], START_S)[0], f"the server said nothing; {log.read_text()}"
             found = Site(*json.loads(process.stdout.readline()))
-            request.config.pluginmanager.register(found)
             yield found
             # That a polling client has gone shows only after a while: so look at all sessions of all tests at once.
             wrong = {
@@ -180,6 +175,11 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
                 raise
     written = log.read_text(encoding="utf-8", errors="replace")
     assert not written, f"the server wrote to its standard error:\n{written[-4000:]}"
+
+
+@pytest.fixture(autouse=True)
+def recorded(site: Site, record_property: Callable[[str, object], None]) -> None:
+    site.record = record_property
 
 
 def numbered(lists: list[list[str]], wanted: list[str]) -> int:
