@@ -98,10 +98,16 @@ class EngineClient:
         return self.packets(answer.text)
 
     async def wait(self) -> rawhttp.Connection:
-        """Send a poll; its answer is read later from what this returns."""
+        """Send a poll; its answer is read later from what this returns.
+
+        The server has read it then: it need not take requests of two connections in the order in which they were sent,
+        but it has looked at all connections once when it answers on a new one, and serves what it saw before the next.
+        """
         connection = await rawhttp.Connection.open(self.base)
         self._polls.append(connection)
         await connection.send("GET", self.url(), headers=self.headers)
+        answer = await self.request("OPTIONS")
+        assert answer.status == 204, answer
         return connection
 
     async def waited(self, connection: rawhttp.Connection) -> list[str]:
