@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from browserlab import knock_out
+from browserlab import Engine, knock_out
 from support.needs import MUST_RUN, lacking, need, need_npm
 from tools import es3_check
 
@@ -121,12 +121,12 @@ def test_htmlunit_goes_on_while_a_script_loads(htmlunit: Any) -> None:
 def test_page_without_result(request: pytest.FixtureRequest, name: str) -> None:
     """What it shows, and its frames, says where it stands."""
     with served(Framed) as url:
-        engine = request.getfixturevalue(name)
+        engine: Engine = request.getfixturevalue(name)
         shown = f"{url}/page shows: outside | {url}/frame shows: inside"
 
         def shows_in(seconds: float) -> bool:
             assert engine.run(f"{url}/page", timeout=seconds) is None
-            return engine.log.pop().endswith(shown)  # type: ignore[no-any-return]
+            return engine.log.pop().endswith(shown)
 
         assert any(shows_in(seconds) for seconds in (0.5, 5, 20))  # a busy machine loads it later
 

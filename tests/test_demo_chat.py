@@ -606,7 +606,7 @@ def generation(version: str, forced: str, way: str) -> Member:
 
 def named_in(room: str, members: Sequence[Member]) -> list[Member]:
     """The same, with the room's number in their names: what an engine left unfinished may hold its names for long."""
-    return [(f"{nick} {room[-6:]}", *more) for nick, *more in members]  # type: ignore[misc]
+    return [(f"{nick} {room[-6:]}", page, forced, shown) for nick, page, forced, shown in members]
 
 
 def address(site: str, driver: str, room: str, members: Sequence[Member]) -> str:

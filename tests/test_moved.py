@@ -138,18 +138,23 @@ async def test_an_answer_is_remembered_while_the_session_lives() -> None:
         assert client.session_id in held(new)
 
 
+async def looking_for_the_ended(made: Nodes) -> tuple[Client, Here]:
+    """A client whose session has just ended where it was, and its home of now."""
+    clients = await open_sessions(made, 24)
+    new = await made.join()
+    client = moved_to(new, clients)[0]
+    await speak(client, new, "a")
+    holder = next(here for here in made if client.session_id in held(here))
+    holder.sockjs._gateway.store.get(client.session_id).close()
+    made.clock.advance(GRACE_S + 1)
+    return client, new
+
+
 async def test_who_looks_for_a_session_that_has_just_ended_with_an_application_to_ask_is_told_to_come_back() -> None:
     from tornado.web import RequestHandler
 
     async with nodes(2, base_handler=RequestHandler) as made:
-        clients = await open_sessions(made, 24)
-        new = await made.join()
-        client = moved_to(new, clients)[0]
-        await speak(client, new, "a")
-        holder = next(here for here in made if client.session_id in held(here))
-        session = holder.sockjs._gateway.store.get(client.session_id)
-        session.close()
-        made.clock.advance(GRACE_S + 1)
+        client, new = await looking_for_the_ended(made)
         answer = await request(new.base, "POST", f"{client.url}/xhr")
         assert answer.text == f'c[{INTERRUPTED.code},"{INTERRUPTED.text}"]\n'
         answer = await request(new.base, "POST", f"{client.url}/xhr")
@@ -162,13 +167,7 @@ async def test_an_application_that_fails_for_who_looks_for_a_session_that_has_ju
 ) -> None:
     """And no other: those to the node that was asked are good."""
     async with nodes(2, fast_lane=fast_lane) as made:
-        clients = await open_sessions(made, 24)
-        new = await made.join()
-        client = moved_to(new, clients)[0]
-        await speak(client, new, "a")
-        holder = next(here for here in made if client.session_id in held(here))
-        holder.sockjs._gateway.store.get(client.session_id).close()
-        made.clock.advance(GRACE_S + 1)
+        client, new = await looking_for_the_ended(made)
 
         def broken(*_: Any) -> None:
             raise RuntimeError("broken on purpose")

@@ -51,8 +51,7 @@ GROWTH = {
     "objects": Allowed("objects that the garbage collector knows", plus=200),
     # Tables keep the size that most entries at a time have given them.
     "allocated_kib": Allowed("memory that is in use, KiB", share=0.01, plus=256),
-    # That one is exact.  This is also the pages of which something is in use: who has gone is garbage until the
-    # collector's next full round, which waits for a quarter more objects, and what is made meanwhile lies behind it.
+    # That one is exact.  This is also the rest of each page of which something is in use.
     "resident_kib": Allowed("resident memory, KiB", share=0.1, plus=2048),
 }
 

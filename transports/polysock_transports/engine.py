@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["EngineSession", "Probe"]
 
 _PROBE = "probe"
-_OPEN = State.OPEN  # looked up without the enum's metaclass in between
 
 
 class EngineSession(Session):
@@ -74,7 +73,7 @@ class EngineSession(Session):
         """Whether a poll may come just now.  False is no verdict: something has to be looked at first."""
         deadline = self.deadline
         return (
-            self._state is _OPEN
+            self._state is State.OPEN
             and self._transport is None
             and self.resumable
             and deadline is not None

@@ -185,13 +185,11 @@ class EngineHandler(GatewayHandler):
         return None
 
     def _poll(self, route: Route, session: EngineSession, more: Headers = ()) -> HttpTransport:
-        dialect: Any = session.dialect
+        dialect = cast(EngineDialect, session.dialect)
         if dialect.protocol == 3 and not more:
             more = self._sid_cookie(session)
         kind = EngineJsonp if "call" in route.options else EnginePolling
-        # (A carrier has its options already.)
-        options = partial(_poll_options, dialect) if self._carrier is None else _no_options
-        return self._carry(kind, options, self.gateway.limits, more)
+        return self._carry(kind, partial(_poll_options, dialect), self.gateway.limits, more)
 
     async def _handshake_asking(self, route: Route) -> None:
         if await self._ask_application():
@@ -304,10 +302,6 @@ class EngineHandler(GatewayHandler):
 
 def _poll_options(dialect: EngineDialect, route: Route) -> Mapping[str, Any]:
     return {**route.options, "binary_payload": dialect.binary_payload}
-
-
-def _no_options(route: Route) -> Mapping[str, Any]:
-    return {}
 
 
 def _open_soon(session: EngineSession, transport: Transport) -> None:

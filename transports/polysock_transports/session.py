@@ -59,6 +59,8 @@ class State(enum.IntEnum):
 
 # Looked up without the enum's metaclass in between, where it counts.
 _OPEN = State.OPEN
+_CLOSING = State.CLOSING
+_NEVER_ATTACHED = (State.CONNECTING, State.CLOSED)
 
 _MOVES = {
     State.CONNECTING: (State.OPEN, State.CLOSING, State.CLOSED),
@@ -315,7 +317,7 @@ class Session(_Sending):
 
         A session that is closing says its goodbye again, on whatever comes.
         """
-        if self._state is not _OPEN and self._state in (State.CONNECTING, State.CLOSED):
+        if self._state in _NEVER_ATTACHED:
             raise StateError(f"attach() on a session that is {self._state.name}")
         if self._transport is not None and not self._make_way(transport):
             return False
@@ -329,7 +331,7 @@ class Session(_Sending):
         if self._queue or self._state is not _OPEN:
             self._flush()
         if self._transport is not None:
-            if self._handler is not None and self._reading_paused:
+            if self._reading_paused:
                 transport.pause()
             self._be_due(self._last_seen + self._limits.heartbeat_delay_s)
         return True
@@ -363,7 +365,7 @@ class Session(_Sending):
             return
         self._transport = None
         self._detached_at = self._clock.now()
-        if self._state is not _OPEN and self._state is State.CLOSING and self._is_told():
+        if self._state is _CLOSING and self._is_told():
             self._close_down()
         else:
             self._be_due(self._detached_at + self._limits.disconnect_delay_s)
@@ -694,7 +696,7 @@ class Session(_Sending):
 
     def _let_go(self) -> None:
         """The listener is told nothing more.  Else the two would keep each other, until the garbage collector comes."""
-        self._listener = None  # type: ignore[assignment]
+        self._listener = None  # type: ignore[assignment]  # a session that is CLOSED asks nobody
         self._arrive = None
 
     def _close_down(self) -> None:
